@@ -1,0 +1,1 @@
+"""recllm: a context-aware, multi-task recommender on a pretrained encoder."""

@@ -1,0 +1,232 @@
+"""One YAML file per dataset or use: data, schema, model, training, evaluation. `${NAME}` is replaced from the environment."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml  # type: ignore[import-untyped]
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from recllm.errors import ConfigError, did_you_mean
+from recllm.schema import Schema, Strict
+
+
+def _paths(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Paths = Annotated[list[str], BeforeValidator(_paths)]
+
+
+class Negatives(Strict):
+    """Candidates for a log of positives only: `per_event` items per scored row, drawn from `from`."""
+
+    per_event: int = Field(default=4, ge=1, le=100)
+    source: Literal["uniform", "popularity"] = Field(default="uniform", alias="from")
+    by: Literal["item", "event"] = "item"
+    seed: int = 0
+    base_rate: float | None = Field(default=None, gt=0, lt=1)
+
+
+class Rules(Strict):
+    """Limits of the cleaning rules (DESIGN 4). Each dropped row is kept in `dropped.parquet` with its reason."""
+
+    min_time: str = "1990-01-01"
+    max_time: str | None = None
+    max_duration: float = Field(default=86_400.0, gt=0, description="seconds; longer is absurd")
+    max_events_per_day: int = Field(default=5_000, ge=1, description="a user above it on any day is taken for a bot")
+    unknown_items: Literal["keep", "drop"] = "keep"
+    unknown_users: Literal["keep", "drop"] = "keep"
+
+
+class Split(Strict):
+    """By global time: fractions of the rows, or the first moments of validation and test (ISO 8601, UTC)."""
+
+    validation: float | str = 0.1
+    test: float | str = 0.1
+
+    @model_validator(mode="after")
+    def _same_kind(self) -> "Split":
+        if isinstance(self.validation, str) != isinstance(self.test, str):
+            raise ValueError("expected validation and test both as fractions or both as dates")
+        if isinstance(self.validation, float) and not (0 <= self.validation < 1 and 0 < self.test < 1 and self.validation + self.test < 1):  # type: ignore[operator]
+            raise ValueError("expected fractions that leave rows to train on: validation + test < 1, test > 0")
+        return self
+
+
+class DataConfig(Strict):
+    """Where the tables are, how they are read, cleaned and split."""
+
+    interactions: Paths
+    users: Paths = []
+    items: Paths = []
+    format: Literal["auto", "csv", "jsonl", "parquet", "datasets", "recbole", "simulate"] = "auto"
+    delimiter: str | None = None
+    simulate: dict[str, int] = {}
+    rules: Rules = Rules()
+    split: Split = Split()
+    negatives: Negatives | None = None
+    period: int = Field(default=3600, ge=1, description="seconds of one period of the item counts")
+    shards: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=2, ge=1)
+
+
+class ModelSettings(Strict):
+    """Shape of the model; everything here travels in the release's config.json."""
+
+    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    layers: int = Field(default=3, ge=1)
+    pretrained: bool = True
+    lora_rank: int = Field(default=8, ge=0)
+    lora_alpha: float = 16.0
+    profile_tokens: int = Field(default=32, ge=2)
+    text_tokens: int = Field(default=48, ge=4)
+    stride: int = Field(default=100, ge=1)
+    overlap: int = Field(default=100, ge=0)
+    duration_bins: int = Field(default=24, ge=4)
+    head_width: int = Field(default=128, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    item_id: bool = True
+    item_id_dropout: float = Field(default=0.1, ge=0, lt=1)
+    counters: bool = True
+
+
+class TrainingConfig(Strict):
+    """DESIGN 6. `minutes` is a wall-clock budget; at least one checkpoint is always trained and evaluated."""
+
+    epochs: int = Field(default=8, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    tokens_per_batch: int = Field(default=8192, ge=64)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    lora_learning_rate: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    loss: Literal["fixed", "uncertainty"] = "fixed"
+    retrieval_weight: float = Field(default=0.1, ge=0)
+    patience: int = Field(default=2, ge=1, description="evaluations without a better validation loss before stopping")
+    evaluations_per_epoch: int = Field(default=1, ge=1)
+    seed: int = 0
+    trackers: list[Literal["tensorboard"]] = []
+
+
+class EvaluationConfig(Strict):
+    """`slices` are context or profile fields; `baselines` are names in recllm/evaluation/baselines."""
+
+    slices: list[str] = []
+    baselines: list[str] = ["item-rate", "logistic-counters", "lightgbm-counters", "mlp-seed"]
+    bootstrap: int = Field(default=200, ge=10)
+    min_slice: int = Field(default=200, ge=1)
+
+
+class RecommendConfig(Strict):
+    """How a list is ranked. `weighted` sums the outcomes' predictions; `expected_value` is value x probability."""
+
+    strategy: Literal["weighted", "expected_value"] = "weighted"
+    weights: dict[str, float] = {}
+    value: str | None = None
+    outcome: str | None = None
+    exclude_seen: bool = True
+    retrieve: int = Field(default=200, ge=1)
+    title: str | None = None
+
+
+class Config(Strict):
+    """A whole configuration file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    note: str = ""
+    data: DataConfig
+    columns: Schema = Field(alias="schema")
+    model: ModelSettings = ModelSettings()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    recommend: RecommendConfig = RecommendConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything made from this config lies: `$RECLLM_RUNS/<name>`, by default `runs/<name>`."""
+        return Path(os.environ.get("RECLLM_RUNS", "runs")) / self.name
+
+    @property
+    def prepared(self) -> Path:
+        return self.folder / "prepared"
+
+    @property
+    def release(self) -> Path:
+        return self.folder / "release"
+
+
+def _known_keys(model: Any, path: tuple) -> list[str]:
+    """Names that are allowed beside the offending key, by walking the models along the error's path."""
+    for step in path[:-1]:
+        fields = getattr(model, "model_fields", {})
+        field = next((f for n, f in fields.items() if step in (n, f.alias)), None)
+        if field is None:
+            continue
+        found = re.findall(r"recllm\.\w+\.(\w+)", str(field.annotation))
+        model = next((m for m in Strict.__subclasses__() if m.__name__ in found), model)
+    return [f.alias or n for n, f in getattr(model, "model_fields", {}).items()]
+
+
+def explain(error: ValidationError, where: str, root: Any) -> ConfigError:
+    """A pydantic error as one line: the key, what was found, the nearest valid name."""
+    lines = []
+    for problem in error.errors()[:5]:
+        key = ".".join(str(p) for p in problem["loc"]) or "(whole file)"
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(root, problem["loc"])
+            lines.append(f'unknown key "{key}" (known here: {", ".join(known)}).{did_you_mean(str(problem["loc"][-1]), known)}')
+        elif problem["type"] == "missing":
+            lines.append(f'missing key "{key}": add it')
+        else:
+            lines.append(f'"{key}": {problem["msg"].removeprefix("Value error, ")}, found {str(problem["input"])[:80]!r}')
+    return ConfigError(f"{where}: " + "; ".join(lines))
+
+
+def _expand(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {k: _expand(v, where) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expand(v, where) for v in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match) -> str:
+        name, default = match.group(1), match.group(3)
+        found = os.environ.get(name, default)
+        if found is None:
+            raise ConfigError(f"{where}: environment variable {name} is not set: export {name}=... (see README)")
+        return found
+
+    return re.sub(r"\$\{(\w+)(:-([^}]*))?\}", replace, value)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file; `overrides` are `section.key=value` strings from the command line.
+
+    Raises ConfigError with file, key, what was found and the nearest valid name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"expected a YAML configuration at {path}, found no file: see configs/ for examples")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping with name, data and schema, found {type(raw).__name__}")
+    for override in overrides or []:
+        key, found, value = override.partition("=")
+        if not found:
+            raise ConfigError(f'expected key=value after --set, found "{override}"')
+        *parents, last = key.split(".")
+        target = raw
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = yaml.safe_load(value)
+    try:
+        return Config.model_validate(_expand(raw, str(path)))
+    except ValidationError as error:
+        raise explain(error, str(path), Config) from None

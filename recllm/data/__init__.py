@@ -1,0 +1,1 @@
+"""From raw tables to a prepared folder: read, clean, join, segment, split, count."""

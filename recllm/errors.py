@@ -1,0 +1,30 @@
+"""Every error that a user can cause, in one place. Messages say what was expected, what was found, where, and what to do."""
+
+from difflib import get_close_matches
+
+
+class RecllmError(ValueError):
+    """Base of all errors that are the input's fault; the command line prints them as one line and ends with 2."""
+
+
+class ConfigError(RecllmError):
+    """A configuration or schema file cannot be used."""
+
+
+class DataError(RecllmError):
+    """A table cannot be used: a missing file or column, no usable rows, no positive label."""
+
+
+class TrainingError(RecllmError):
+    """Training cannot start or go on."""
+
+
+class MissingExtraError(RecllmError):
+    """An optional dependency is needed and absent; the message holds the command that installs it."""
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """` Did you mean "click"?` for the nearest of `known`, or nothing when none is near."""
+    near = get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.55)
+    match = next((k for k in known if near and k.lower() == near[0]), None)
+    return f' Did you mean "{match}"?' if match else ""

@@ -1,0 +1,136 @@
+"""What each column of a log is: the roles of DESIGN section 3, as strict pydantic models."""
+
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+RESERVED = {"time", "hour", "weekday", "weekend", "gap", "user", "item", "item_id", "kind"}
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _column(value: Any) -> Any:
+    """`time: ts` is short for `time: {column: ts}`."""
+    return {"column": value} if isinstance(value, str) else value
+
+
+def _fields(value: Any) -> Any:
+    """`[device, place]` is short for `{device: {}, place: {}}`; an empty YAML value is an empty mapping."""
+    if isinstance(value, list):
+        return {name: {} for name in value}
+    if isinstance(value, dict):
+        return {name: _column(spec) if spec is not None else {} for name, spec in value.items()}
+    return {} if value is None else value
+
+
+class TimeColumn(Strict):
+    """A moment. `unit: auto` reads ISO 8601 text, or numbers by their size (seconds, milliseconds, microseconds)."""
+
+    column: str
+    unit: Literal["auto", "s", "ms", "us", "iso"] = "auto"
+    zone: str = "UTC"
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        if zone not in available_timezones():
+            raise ValueError(f'expected an IANA time zone such as "Europe/Berlin", found "{zone}"')
+        return zone
+
+
+class CategoryField(Strict):
+    """A field of values from a vocabulary. `list: true` holds several values in one cell, split at `separator`."""
+
+    column: str | None = None
+    kind: Literal["category", "number", "place"] = "category"
+    list: bool = False
+    separator: str = "|"
+
+    @model_validator(mode="after")
+    def _list_of_categories(self) -> "CategoryField":
+        if self.list and self.kind == "number":
+            raise ValueError("expected a category for list: true, found kind: number")
+        return self
+
+
+class ItemField(Strict):
+    """A field of the item; text fields are verbalised as `key: value`."""
+
+    column: str | None = None
+    list: bool = False
+    separator: str = "|"
+
+
+class Outcome(Strict):
+    """A label of an event. `binary` is 0 or 1 (or `column >= at_least`); `duration` is in seconds after `unit`."""
+
+    kind: Literal["binary", "duration"]
+    column: str | None = None
+    at_least: float | None = None
+    given: str | None = None
+    clip: float = Field(default=600.0, gt=0, description="seconds; longer durations are 'clip or more'")
+    unit: Literal["s", "ms"] = "s"
+    derived: Literal["next_event"] | None = None
+    loss_weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _options_fit_kind(self) -> "Outcome":
+        if self.kind == "binary" and self.derived:
+            raise ValueError("derived: next_event is for kind: duration, found kind: binary")
+        if self.kind == "duration" and (self.given or self.at_least is not None):
+            raise ValueError("given and at_least are for kind: binary, found kind: duration")
+        return self
+
+
+Fields = Annotated[dict[str, CategoryField], BeforeValidator(_fields)]
+ItemFields = Annotated[dict[str, ItemField], BeforeValidator(_fields)]
+
+
+class Schema(Strict):
+    """Roles of all columns. Names on the left are recllm's, `column` is the file's name where it differs."""
+
+    user: str
+    item: str
+    time: Annotated[TimeColumn, BeforeValidator(_column)]
+    request: str | None = None
+    known_at: Annotated[TimeColumn | None, BeforeValidator(_column)] = None
+    weight: str | None = None
+    context: Fields = {}
+    profile: Fields = {}
+    item_text: ItemFields = {}
+    item_category: ItemFields = {}
+    item_number: ItemFields = {}
+    item_vector: ItemFields = {}
+    published: Annotated[TimeColumn | None, BeforeValidator(_column)] = None
+    outcomes: dict[str, Outcome]
+    outcome_delay: float = Field(default=0.0, ge=0, description="seconds from an event to its outcomes being known")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "Schema":
+        binary = [name for name, outcome in self.outcomes.items() if outcome.kind == "binary"]
+        if not binary:
+            raise ValueError("expected at least one outcome of kind: binary, found none")
+        for name, outcome in self.outcomes.items():
+            if outcome.given is not None and (outcome.given not in binary or outcome.given == name):
+                raise ValueError(f"outcomes.{name}.given: expected another binary outcome of {binary}, found {outcome.given!r}")
+        names = [*self.context, *self.outcomes]
+        clash = sorted({n for n in names if names.count(n) > 1} | (set(names) & RESERVED))
+        if clash:
+            raise ValueError(f"names {clash} are used twice or reserved ({', '.join(sorted(RESERVED))}): rename them, keep `column`")
+        if sum(outcome.kind == "duration" for outcome in self.outcomes.values()) > 1:
+            raise ValueError("expected at most one outcome of kind: duration")
+        return self
+
+    @property
+    def binary(self) -> list[str]:
+        """Names of the binary outcomes, in order, each after what it is given."""
+        names = [name for name, outcome in self.outcomes.items() if outcome.kind == "binary"]
+        return sorted(names, key=lambda n: self.outcomes[n].given is not None)
+
+    @property
+    def duration(self) -> str | None:
+        """Name of the duration outcome, or None."""
+        return next((name for name, outcome in self.outcomes.items() if outcome.kind == "duration"), None)
