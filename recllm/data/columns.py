@@ -1,0 +1,93 @@
+"""SQL expressions that read a text column by its role. NULL is unknown; what cannot be read is NULL and the rules say why."""
+
+from recllm.data.sources.files import literal, quote
+from recllm.schema import CategoryField, ItemField, Outcome, Schema, TimeColumn
+
+
+def text(column: str) -> str:
+    """Trimmed text, empty is NULL."""
+    return f"NULLIF(TRIM({quote(column)}), '')"
+
+
+def number(column: str) -> str:
+    """A finite double; NaN, infinity and text are NULL."""
+    return f"CASE WHEN isfinite(TRY_CAST({text(column)} AS DOUBLE)) THEN TRY_CAST({text(column)} AS DOUBLE) END"
+
+
+def moment(time: TimeColumn) -> str:
+    """int64 milliseconds since 1970 in UTC. Naive text is read in the declared zone (the connection's TimeZone)."""
+    value = text(time.column)
+    numeric = f"TRY_CAST({value} AS DOUBLE)"
+    scale = {"s": "1e3", "ms": "1", "us": "1e-3"}.get(time.unit)
+    if scale is None:  # auto: no log is older than 1973 in milliseconds (1e11) or in microseconds (1e14)
+        scale = f"CASE WHEN abs({numeric}) < 1e11 THEN 1e3 WHEN abs({numeric}) < 1e14 THEN 1 ELSE 1e-3 END"
+    exact = f"CASE WHEN isfinite({numeric}) AND abs({numeric} * {scale}) < 9e15 THEN CAST(round({numeric} * {scale}) AS BIGINT) END"
+    iso = f"epoch_ms(TRY_CAST({value} AS TIMESTAMPTZ))"
+    return iso if time.unit == "iso" else exact if time.unit != "auto" else f"COALESCE({exact}, {iso})"
+
+
+def utc_offset(time: TimeColumn, milliseconds: str) -> str:
+    """Minutes east of UTC: the text's own offset if it has one, else that of the declared zone at that moment."""
+    value = text(time.column)
+    own = f"regexp_extract({value}, '[T ].*([+-][0-9]{{2}}):?([0-9]{{2}})?$', 1)"
+    minutes = f"regexp_extract({value}, '[T ].*([+-][0-9]{{2}}):?([0-9]{{2}})?$', 2)"
+    written = f"(TRY_CAST({own} AS INTEGER) * 60 + CASE WHEN {own} LIKE '-%' THEN -1 ELSE 1 END * COALESCE(TRY_CAST({minutes} AS INTEGER), 0))"
+    stamp = f"make_timestamptz({milliseconds} * 1000)"
+    zone = f"date_diff('minute', {stamp} AT TIME ZONE 'UTC', {stamp} AT TIME ZONE {literal(time.zone)})"
+    return f"CAST(COALESCE({written}, {zone}) AS SMALLINT)"
+
+
+def values(column: str, separator: str) -> str:
+    """A list of texts, from a JSON list or from text split at `separator`; empty is NULL."""
+    raw = text(column)
+    parts = (f"CASE WHEN {raw} LIKE '[%' THEN TRY_CAST(TRY_CAST({raw} AS JSON) AS VARCHAR[]) "
+             f"ELSE string_split({raw}, {literal(separator)}) END")
+    return f"NULLIF(list_filter(list_transform({parts}, x -> TRIM(x)), x -> x <> ''), [])"
+
+
+def outcome(name: str, spec: Outcome) -> str:
+    """binary: 0, 1 or NULL; duration: seconds. Unreadable values are NaN here, and a rule drops their row."""
+    if spec.derived:
+        return "CAST(NULL AS DOUBLE)"
+    column = spec.column or name
+    value = text(column)
+    double = f"TRY_CAST({value} AS DOUBLE)"
+    bad = "CAST('nan' AS DOUBLE)"
+    if spec.kind == "duration":
+        scale = "1000" if spec.unit == "ms" else "1"
+        return f"CASE WHEN {value} IS NULL THEN NULL WHEN isfinite({double}) THEN {double} / {scale} ELSE {bad} END"
+    if spec.at_least is not None:
+        test = f"WHEN isfinite({double}) THEN CAST({double} >= {spec.at_least} AS DOUBLE)"
+    else:
+        test = (f"WHEN lower({value}) IN ('true', 'yes', 't') OR {double} = 1 THEN 1.0 "
+                f"WHEN lower({value}) IN ('false', 'no', 'f') OR {double} = 0 THEN 0.0")
+    return f"CASE WHEN {value} IS NULL THEN NULL {test} ELSE {bad} END"
+
+
+def field(name: str, spec: CategoryField | ItemField) -> str:
+    """A context, profile or item field by its kind."""
+    column = spec.column or name
+    if spec.list:
+        return values(column, spec.separator)
+    return number(column) if isinstance(spec, CategoryField) and spec.kind == "number" else text(column)
+
+
+def interaction_columns(schema: Schema) -> dict[str, str]:
+    """Name in the prepared table -> SQL over the raw one."""
+    time = moment(schema.time)
+    columns = {"user": text(schema.user), "item": text(schema.item), "time": time,
+               "utc_offset": utc_offset(schema.time, f"({time})"),
+               "request": text(schema.request) if schema.request else "CAST(NULL AS VARCHAR)",
+               "known_at": moment(schema.known_at) if schema.known_at else "CAST(NULL AS BIGINT)",
+               "weight": number(schema.weight) if schema.weight else "CAST(1 AS DOUBLE)"}
+    columns |= {name: field(name, spec) for name, spec in schema.context.items()}
+    return columns | {name: outcome(name, spec) for name, spec in schema.outcomes.items()}
+
+
+def required_columns(schema: Schema) -> dict[str, str]:
+    """Schema key -> raw column that interactions must have."""
+    needed = {"user": schema.user, "item": schema.item, "time": schema.time.column}
+    optional = {"request": schema.request, "weight": schema.weight, "known_at": schema.known_at and schema.known_at.column}
+    needed |= {key: column for key, column in optional.items() if column}
+    needed |= {f"context.{n}": s.column or n for n, s in schema.context.items()}
+    return needed | {f"outcomes.{n}": s.column or n for n, s in schema.outcomes.items() if not s.derived}

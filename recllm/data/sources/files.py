@@ -1,0 +1,118 @@
+"""CSV, JSON Lines, Parquet and `datasets` folders as DuckDB table expressions.
+
+Ids stay text end to end: "0017" keeps its zeros and a 64-bit id never passes through a float.
+"""
+
+from pathlib import Path
+
+import duckdb
+
+from recllm.errors import DataError
+
+SUFFIXES = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".inter": "recbole", ".item": "recbole", ".user": "recbole",
+            ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+
+
+def quote(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str | Path) -> str:
+    """An SQL string literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def detect(path: Path, declared: str) -> str:
+    """Format of a file by its name, unless it was declared."""
+    if declared not in ("auto", "simulate"):
+        return declared
+    if path.is_dir():
+        return "datasets"
+    suffixes = [s for s in path.suffixes if s not in (".gz", ".zst")]
+    kind = SUFFIXES.get(suffixes[-1].lower()) if suffixes else None
+    if kind is None:
+        raise DataError(f"{path}: expected a name that ends in {', '.join(sorted(SUFFIXES))}, or data.format in the config")
+    return kind
+
+
+def _csv(path: Path, delimiter: str | None) -> str:
+    options = f"delim={literal(delimiter)}, quote='\"', escape='\"', header=true" if delimiter else "header=true"
+    return f"read_csv({literal(path)}, all_varchar=true, store_rejects=true, null_padding=false, strict_mode=true, {options})"
+
+
+def _jsonl(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
+    sniffed = connection.sql(f"DESCRIBE SELECT * FROM read_json({literal(path)}, format='newline_delimited', sample_size=-1)").fetchall()
+    columns = ", ".join(f"{quote(name)}: 'VARCHAR'" for name, *_ in sniffed)
+    return f"read_json({literal(path)}, format='newline_delimited', columns={{{columns}}})"
+
+
+def _datasets(path: Path) -> str:
+    """A folder of `Dataset.save_to_disk` (Arrow streams), read through pyarrow into Parquet beside nothing: a temporary file."""
+    import tempfile
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrows = sorted(path.rglob("*.arrow"))
+    if not arrows:
+        parquets = sorted(path.rglob("*.parquet"))
+        if not parquets:
+            raise DataError(f"{path}: expected a datasets folder with .arrow or .parquet files, found none")
+        return f"read_parquet([{', '.join(literal(p) for p in parquets)}], union_by_name=true)"
+    target = Path(tempfile.mkdtemp(prefix="recllm-")) / "rows.parquet"
+    writer = None
+    for arrow in arrows:
+        with pa.memory_map(str(arrow)) as source:
+            for batch in pa.ipc.open_stream(source):
+                writer = writer or pq.ParquetWriter(target, batch.schema)
+                writer.write_batch(batch)
+    if writer is None:
+        raise DataError(f"{path}: expected rows, found an empty dataset")
+    writer.close()
+    return f"read_parquet({literal(target)})"
+
+
+def _as_text(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
+    """Every column as text; lists and structs as JSON text; names of RecBole's `name:type` columns without the type."""
+    parts = []
+    for name, kind, *_ in connection.sql(f"DESCRIBE SELECT * FROM {relation}").fetchall():
+        nested = "[" in kind or kind.startswith(("STRUCT", "MAP"))
+        value = f"to_json({quote(name)})" if nested else quote(name)
+        parts.append(f"CAST({value} AS VARCHAR) AS {quote(name)}")
+    return f"(SELECT {', '.join(parts)} FROM {relation})"
+
+
+def scan(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format: str = "auto", delimiter: str | None = None) -> str:
+    """A table expression over one file; all columns VARCHAR.
+
+    Raises DataError when the file is missing, empty, or cannot be read in its format.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"expected a file at {path}, found none: check the path in the config's data section (RECLLM_DATA is its root)")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError(f"{path}: expected rows, found an empty file")
+    kind = detect(path, format)
+    try:
+        if kind == "datasets":
+            return _as_text(connection, _datasets(path))
+        if kind == "parquet":
+            return _as_text(connection, f"read_parquet({literal(path)})")
+        if kind == "jsonl":
+            return _jsonl(connection, path)
+        if kind == "recbole":
+            from recllm.data.sources.recbole import scan_atomic
+
+            return scan_atomic(connection, path)
+        return _csv(path, delimiter or ("\t" if path.suffix == ".tsv" else None))
+    except duckdb.Error as error:
+        raise DataError(f"{path}: expected {kind}, could not read it: {str(error).splitlines()[0]}") from None
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection, relation: str, path: str | Path) -> list[str]:
+    """Column names of a table expression."""
+    try:
+        return [row[0] for row in connection.sql(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
+    except duckdb.Error as error:
+        raise DataError(f"{path}: could not read it: {str(error).splitlines()[0]}") from None
