@@ -90,6 +90,7 @@ class ModelSettings(Strict):
     item_id: bool = True
     item_id_dropout: float = Field(default=0.1, ge=0, lt=1)
     counters: bool = True
+    cross_rank: int = Field(default=64, ge=0, description="width of the products of item and moment; 0 leaves them out")
 
 
 class TrainingConfig(Strict):

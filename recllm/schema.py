@@ -70,6 +70,7 @@ class Outcome(Strict):
     kind: Literal["binary", "duration"]
     column: str | None = None
     at_least: float | None = None
+    every_row: bool = Field(default=False, description="a log of positives only: each row is a 1, see data.negatives")
     given: str | None = None
     clip: float = Field(default=600.0, gt=0, description="seconds; longer durations are 'clip or more'")
     unit: Literal["s", "ms"] = "s"
@@ -80,8 +81,8 @@ class Outcome(Strict):
     def _options_fit_kind(self) -> "Outcome":
         if self.kind == "binary" and self.derived:
             raise ValueError("derived: next_event is for kind: duration, found kind: binary")
-        if self.kind == "duration" and (self.given or self.at_least is not None):
-            raise ValueError("given and at_least are for kind: binary, found kind: duration")
+        if self.kind == "duration" and (self.given or self.at_least is not None or self.every_row):
+            raise ValueError("given, at_least and every_row are for kind: binary, found kind: duration")
         return self
 
 

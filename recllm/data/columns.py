@@ -29,9 +29,10 @@ def moment(time: TimeColumn) -> str:
 def utc_offset(time: TimeColumn, milliseconds: str) -> str:
     """Minutes east of UTC: the text's own offset if it has one, else that of the declared zone at that moment."""
     value = text(time.column)
-    own = f"regexp_extract({value}, '[T ].*([+-][0-9]{{2}}):?([0-9]{{2}})?$', 1)"
-    minutes = f"regexp_extract({value}, '[T ].*([+-][0-9]{{2}}):?([0-9]{{2}})?$', 2)"
-    written = f"(TRY_CAST({own} AS INTEGER) * 60 + CASE WHEN {own} LIKE '-%' THEN -1 ELSE 1 END * COALESCE(TRY_CAST({minutes} AS INTEGER), 0))"
+    pattern = "'[T ].*([+-][0-9]{2}):?([0-9]{2})?$'"
+    hours, minutes = (f"regexp_extract({value}, {pattern}, {group})" for group in (1, 2))
+    sign = f"CASE WHEN {hours} LIKE '-%' THEN -1 ELSE 1 END"
+    written = f"(TRY_CAST({hours} AS INTEGER) * 60 + {sign} * COALESCE(TRY_CAST({minutes} AS INTEGER), 0))"
     stamp = f"make_timestamptz({milliseconds} * 1000)"
     zone = f"date_diff('minute', {stamp} AT TIME ZONE 'UTC', {stamp} AT TIME ZONE {literal(time.zone)})"
     return f"CAST(COALESCE({written}, {zone}) AS SMALLINT)"
@@ -42,13 +43,15 @@ def values(column: str, separator: str) -> str:
     raw = text(column)
     parts = (f"CASE WHEN {raw} LIKE '[%' THEN TRY_CAST(TRY_CAST({raw} AS JSON) AS VARCHAR[]) "
              f"ELSE string_split({raw}, {literal(separator)}) END")
-    return f"NULLIF(list_filter(list_transform({parts}, x -> TRIM(x)), x -> x <> ''), [])"
+    return f"NULLIF(list_filter(list_transform({parts}, lambda x: TRIM(x)), lambda x: x <> ''), [])"
 
 
 def outcome(name: str, spec: Outcome) -> str:
     """binary: 0, 1 or NULL; duration: seconds. Unreadable values are NaN here, and a rule drops their row."""
     if spec.derived:
         return "CAST(NULL AS DOUBLE)"
+    if spec.every_row:
+        return "CAST(1 AS DOUBLE)"
     column = spec.column or name
     value = text(column)
     double = f"TRY_CAST({value} AS DOUBLE)"
@@ -90,4 +93,4 @@ def required_columns(schema: Schema) -> dict[str, str]:
     optional = {"request": schema.request, "weight": schema.weight, "known_at": schema.known_at and schema.known_at.column}
     needed |= {key: column for key, column in optional.items() if column}
     needed |= {f"context.{n}": s.column or n for n, s in schema.context.items()}
-    return needed | {f"outcomes.{n}": s.column or n for n, s in schema.outcomes.items() if not s.derived}
+    return needed | {f"outcomes.{n}": s.column or n for n, s in schema.outcomes.items() if not (s.derived or s.every_row)}

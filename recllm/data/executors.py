@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Protocol
 
+from tqdm import tqdm
+
 
 class Executor(Protocol):
     def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
@@ -19,8 +21,9 @@ class LocalExecutor:
         self.workers = workers
 
     def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
+        bar = {"total": len(arguments), "desc": getattr(function, "__name__", "task"), "delay": 2, "leave": False}
         if self.workers == 1 or len(arguments) < 2:
-            return [function(argument) for argument in arguments]
+            return [function(argument) for argument in tqdm(arguments, **bar)]
         context = multiprocessing.get_context("spawn")  # a forked DuckDB or torch can hang
         with ProcessPoolExecutor(min(self.workers, len(arguments)), mp_context=context) as pool:
-            return list(pool.map(function, arguments))
+            return list(tqdm(pool.map(function, arguments), **bar))

@@ -65,17 +65,16 @@ def _labels(task: GatherTask) -> list[str]:
 def gather(task: GatherTask) -> GatherResult:
     """Write `data/<split>-<bucket>.parquet`, the bucket's dropped rows and partial item counts."""
     connection = connect(task.config.columns.time.zone)
-    connection.execute(f"""CREATE TEMP TABLE bucket AS SELECT * EXCLUDE (filename), filename AS file
-        FROM read_parquet({literal(task.folder / 'buckets' / '*' / f'bucket={task.bucket}' / '*.parquet')},
-                          hive_partitioning=false, filename=true, union_by_name=true)""")
+    files = literal(task.folder / "buckets" / "*" / f"bucket={task.bucket}" / "*.parquet")
+    connection.execute(f"""CREATE TEMP TABLE bucket AS
+        SELECT * FROM read_parquet({files}, hive_partitioning=false, union_by_name=true)""")
     for table, column in (("items", "item"), ("users", "user")):
         path = task.folder / f"{table}.parquet"
-        source = f"SELECT {quote(column)} FROM read_parquet({literal(path)}) WHERE listed" if path.exists() else f"SELECT ''::VARCHAR AS {quote(column)}"
-        connection.execute(f"CREATE TEMP TABLE known_{table} AS {source}")
+        connection.execute(f"CREATE TEMP TABLE known_{table} AS SELECT {quote(column)} FROM read_parquet({literal(path)}) WHERE listed")
     connection.execute(_sql(task))
     dropped = dict(connection.execute("SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY reason").fetchall())
-    connection.execute(f"""COPY (SELECT file, line, reason, CAST(raw AS VARCHAR) AS row FROM judged WHERE reason IS NOT NULL ORDER BY file, line)
-                           TO {literal(task.folder / 'dropped' / f'gather-{task.bucket}.parquet')}""")
+    connection.execute(f"""COPY (SELECT file, line, reason, CAST(raw AS VARCHAR) AS row FROM judged WHERE reason IS NOT NULL
+                                 ORDER BY file, line) TO {literal(task.folder / 'dropped' / f'gather-{task.bucket}.parquet')}""")
     columns = [quote(n) for n in ("user", "item", "time", "utc_offset", "request", "weight", "known_at", "pos", "n_before",
                                   *task.config.columns.context)]
     projection = ", ".join([*columns, *_labels(task), "true AS scored"])
@@ -84,5 +83,6 @@ def gather(task: GatherTask) -> GatherResult:
         connection.execute(f"""COPY (SELECT {projection} FROM shard WHERE split = '{split}' ORDER BY "user", pos)
                                TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)""")
     connection.execute(f"COPY ({booking_sql(task.config)}) TO {literal(task.folder / 'partial' / f'{task.bucket}.parquet')}")
-    rows, judged = connection.execute("SELECT (SELECT count(*) FROM shard), (SELECT count(*) FROM judged WHERE reason IS NULL)").fetchall()[0]
-    return GatherResult(rows, judged - rows, dropped)
+    rows = int(connection.execute("SELECT count(*) FROM shard").fetchall()[0][0])
+    kept = int(connection.execute("SELECT count(*) FROM judged WHERE reason IS NULL").fetchall()[0][0])
+    return GatherResult(rows, kept - rows, dropped)

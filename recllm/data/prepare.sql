@@ -1,4 +1,4 @@
--- One user bucket becomes one finished shard. Names in {braces} are filled by gather.py from the schema.
+-- One user bucket becomes one finished shard. Names in curly brackets are filled by gather.py from the schema.
 -- Order everywhere: (user, time, md5 of the item id): total, and no outcome enters it, or ties would leak into rank metrics.
 CREATE TEMP TABLE judged AS            -- rules that need more than one row, and the tables beside the log
 SELECT *, CASE
@@ -15,7 +15,7 @@ FROM judged WHERE reason IS NULL GROUP BY "user", item, time;
 
 CREATE TEMP TABLE ordered AS
 SELECT *, row_number() OVER w - 1 AS pos,
-       greatest(time, coalesce(known_at_raw, time + CAST({measured} * 1000 AS BIGINT) + {outcome_delay})) AS known_at,
+       greatest(time, coalesce(known_at_raw, time + CAST(floor({measured} * 1000) AS BIGINT) + {outcome_delay})) AS known_at,
        {next_time} AS next_time
 FROM merged WINDOW w AS (PARTITION BY "user" ORDER BY time, md5(item));
 

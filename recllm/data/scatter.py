@@ -17,7 +17,7 @@ class ScatterTask:
     config: Config
     path: str
     index: int
-    folder: Path
+    folder: Path | None
     buckets: int
 
 
@@ -25,7 +25,8 @@ class ScatterTask:
 class ScatterResult:
     rows: int
     dropped: dict[str, int]
-    problems: list[tuple[int, str]]  # (line, reason) of the first dropped rows
+    mended: dict[str, int]  # kept rows with a value that could not be read and is unknown now, by field
+    problems: list[tuple[int, str, str]]  # (line, rule, row) of the first dropped rows
 
 
 def connect(zone: str = "UTC", threads: int = 1) -> duckdb.DuckDBPyConnection:
@@ -56,12 +57,12 @@ def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -
     if rejects:
         connection.executemany("INSERT INTO rejected VALUES (?, ?)", rejects)
     typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in interaction_columns(config.columns).items())
-    names = ", ".join(quote(n) for n in columns_of(connection, "raw", path) if n != "seen")
+    raw = ", ".join(f"{quote(n)} := {quote(n)}" for n in columns_of(connection, "raw", path) if n != "seen")
     connection.execute(f"""
         CREATE TEMP TABLE typed AS SELECT *, {first_broken(row_rules(config.columns, config.data.rules))} AS broken FROM (
-          SELECT seen + 1 + coalesce(r.n, 0) AS line, to_json(struct_pack({', '.join(f'{q} := {q}' for q in names.split(', '))})) AS raw, {typed}
-          FROM raw ASOF LEFT JOIN (SELECT line - 1 - row_number() OVER (ORDER BY line) AS before, row_number() OVER (ORDER BY line) AS n
-                                   FROM rejected) r ON raw.seen > r.before)""")
+          SELECT seen + 1 + coalesce(r.n, 0) AS line, to_json(struct_pack({raw})) AS raw, {typed}
+          FROM raw ASOF LEFT JOIN (SELECT line - 1 - row_number() OVER (ORDER BY line) AS before,
+                                          row_number() OVER (ORDER BY line) AS n FROM rejected) r ON raw.seen > r.before)""")
     return int(connection.execute("SELECT count(*) FROM raw").fetchall()[0][0]) + len(rejects)
 
 
@@ -74,18 +75,30 @@ def _rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, st
     return [(int(line), content or "") for line, content in rows]
 
 
+def _mended(connection: duckdb.DuckDBPyConnection, config: Config) -> dict[str, int]:
+    """Kept rows whose context number was text, NaN or infinite: the row stays, the value is unknown."""
+    counts = {}
+    for name, spec in config.columns.context.items():
+        if spec.kind == "number":
+            raw = f"json_extract_string(raw, {literal('$.' + quote(spec.column or name))})"
+            sql = f"SELECT count(*) FROM typed WHERE broken IS NULL AND {quote(name)} IS NULL AND NULLIF(TRIM({raw}), '') IS NOT NULL"
+            counts[f"unreadable_{name}"] = int(connection.execute(sql).fetchall()[0][0])
+    return {name: n for name, n in counts.items() if n}
+
+
 def scatter(task: ScatterTask) -> ScatterResult:
-    """Write the file's kept rows by user bucket and its dropped rows with their reason."""
+    """Write the file's kept rows by user bucket and its dropped rows with their reason; without a folder it only counts."""
     connection = connect(task.config.columns.time.zone)
     rows = load_raw(connection, task.config, task.path)
-    dropped_sql = f"""SELECT {literal(task.path)} AS file, line, broken AS reason, CAST(raw AS VARCHAR) AS row FROM typed WHERE broken IS NOT NULL
-                      UNION ALL SELECT {literal(task.path)}, line, 'malformed_line', content FROM rejected"""
+    file = literal(task.path)
+    dropped_sql = f"""SELECT {file} AS file, line, broken AS reason, CAST(raw AS VARCHAR) AS row FROM typed WHERE broken IS NOT NULL
+                      UNION ALL SELECT {file}, line, 'malformed_line', content FROM rejected"""
     dropped = dict(connection.execute(f"SELECT reason, count(*) FROM ({dropped_sql}) GROUP BY reason").fetchall())
-    problems = connection.execute(f"SELECT line, reason FROM ({dropped_sql}) ORDER BY line LIMIT 20").fetchall()
-    if task.folder.exists():
-        (task.folder / "dropped").mkdir(exist_ok=True)
-        connection.execute(f"COPY ({dropped_sql} ORDER BY line) TO {literal(task.folder / 'dropped' / f'scatter-{task.index}.parquet')}")
-        connection.execute(f"""COPY (SELECT * EXCLUDE (broken), ('0x' || md5("user")[:8])::BIGINT % {task.buckets} AS bucket
+    problems = connection.execute(f"SELECT line, reason, row FROM ({dropped_sql}) ORDER BY line LIMIT 20").fetchall()
+    if task.folder is not None:
+        target = task.folder / "dropped" / f"scatter-{task.index}.parquet"
+        connection.execute(f"COPY ({dropped_sql} ORDER BY line) TO {literal(target)}")
+        connection.execute(f"""COPY (SELECT {file} AS file, * EXCLUDE (broken), ('0x' || md5("user")[:8])::BIGINT % {task.buckets} AS bucket
                                      FROM typed WHERE broken IS NULL)
                                TO {literal(task.folder / 'buckets' / str(task.index))} (FORMAT parquet, PARTITION_BY (bucket))""")
-    return ScatterResult(rows, dropped, problems)
+    return ScatterResult(rows, dropped, _mended(connection, task.config), problems)

@@ -1,0 +1,84 @@
+"""The tables beside the log: items.parquet and users.parquet, one row per id, log ids without an entry included (`listed` false)."""
+
+from pathlib import Path
+
+import duckdb
+
+from recllm.config import Config
+from recllm.data.columns import field, moment, number, text, values
+from recllm.data.scatter import check_columns, connect
+from recllm.data.sources.files import columns_of, literal, quote, scan
+from recllm.schema import Schema
+
+
+def item_columns(schema: Schema) -> dict[str, str]:
+    """Field -> SQL over the raw items table. A name declared in several roles is stored once, in its most precise form."""
+    columns = {name: values(f.column or name, f.separator) if f.list else text(f.column or name) for name, f in schema.item_text.items()}
+    columns |= {name: values(f.column or name, f.separator) if f.list else text(f.column or name)
+                for name, f in schema.item_category.items()}
+    columns |= {name: number(f.column or name) for name, f in schema.item_number.items()}
+    columns |= {name: f"list_transform({values(f.column or name, f.separator)}, lambda x: TRY_CAST(x AS DOUBLE))"
+                for name, f in schema.item_vector.items()}
+    return columns | ({"published": moment(schema.published)} if schema.published else {})
+
+
+def item_needs(schema: Schema) -> dict[str, str]:
+    """Schema key -> raw column that the items table must have."""
+    groups = {"item_text": schema.item_text, "item_category": schema.item_category,
+              "item_number": schema.item_number, "item_vector": schema.item_vector}
+    needed = {"item": schema.item} | {f"{group}.{n}": f.column or n for group, fields in groups.items() for n, f in fields.items()}
+    return needed | ({"published": schema.published.column} if schema.published else {})
+
+
+def user_columns(schema: Schema) -> dict[str, str]:
+    return {name: field(name, spec) for name, spec in schema.profile.items()}
+
+
+def user_needs(schema: Schema) -> dict[str, str]:
+    return {"user": schema.user} | {f"profile.{n}": s.column or n for n, s in schema.profile.items()}
+
+
+def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str], key: str, columns: dict[str, str],
+          needed: dict[str, str]) -> None:
+    """Table `loaded`: file, line, broken, id and fields of every row of the files."""
+    parts = []
+    for path in paths:
+        relation = scan(connection, path, format="auto" if config.data.format == "simulate" else config.data.format,
+                        delimiter=config.data.delimiter)
+        check_columns(columns_of(connection, relation, path), needed, path)
+        fields = "".join(f", {sql} AS {quote(name)}" for name, sql in columns.items())
+        parts.append(f"SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {text(key)} AS id{fields} FROM {relation}")
+    union = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
+    connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN id IS NULL THEN 'missing_id'
+        WHEN row_number() OVER (PARTITION BY id ORDER BY file, line) > 1 THEN 'duplicate_id' END AS broken FROM ({union})""")
+
+
+def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
+    """Write `items.parquet` or `users.parquet` (`side`: item or user). Returns dropped rows by reason, `unlisted` ids included.
+
+    Raises DataError for a missing file or column.
+    """
+    schema = config.columns
+    paths, key = (config.data.items, schema.item) if side == "item" else (config.data.users, schema.user)
+    columns = item_columns(schema) if side == "item" else user_columns(schema)
+    connection = connect((schema.published or schema.time).zone if side == "item" else schema.time.zone, threads=2)
+    log = f"SELECT DISTINCT {quote(side)} AS id FROM read_parquet({literal(folder / 'buckets' / '*' / '*' / '*.parquet')})"
+    target = literal(folder / f"{side}s.parquet")
+    names = ", ".join(quote(n) for n in columns)
+    counts: dict[str, int] = {}
+    if paths:
+        _load(connection, config, paths, key, columns, item_needs(schema) if side == "item" else user_needs(schema))
+        counts = dict(connection.execute("SELECT broken, count(*) FROM loaded WHERE broken IS NOT NULL GROUP BY broken").fetchall())
+        if counts:
+            dropped = literal(folder / "dropped" / f"{side}s.parquet")
+            connection.execute(f"""COPY (SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row
+                                         FROM loaded WHERE broken IS NOT NULL) TO {dropped}""")
+        listed = f"SELECT id AS {quote(side)}, true AS listed{', ' + names if names else ''} FROM loaded WHERE broken IS NULL"
+    else:
+        connection.execute("CREATE TEMP TABLE loaded AS SELECT NULL::VARCHAR AS id, NULL AS broken WHERE false")
+        listed = f"SELECT id AS {quote(side)}, true AS listed FROM loaded"
+    connection.execute(f"""COPY (SELECT * FROM ({listed} UNION ALL BY NAME SELECT id AS {quote(side)}, false AS listed FROM ({log})
+                                 WHERE id NOT IN (SELECT id FROM loaded WHERE broken IS NULL)) ORDER BY {quote(side)})
+                           TO {target} (FORMAT parquet, COMPRESSION zstd)""")
+    unlisted = connection.execute(f"SELECT count(*) FROM read_parquet({target}) WHERE NOT listed").fetchall()[0][0]
+    return counts | ({"unlisted": int(unlisted)} if unlisted and paths else {})

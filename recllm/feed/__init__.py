@@ -1,0 +1,1 @@
+"""From prepared shards to batches, through model/processing_recllm: what evaluation and training read."""

@@ -1,0 +1,89 @@
+"""The prepared folder in memory: all rows of all splits, each user's timeline contiguous and in order."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recllm.config import Config
+from recllm.data.gather import SPLITS
+from recllm.data.report import Report
+from recllm.errors import DataError
+from recllm.model.fields_recllm import as_list
+
+
+@dataclass
+class Log:
+    """N rows, U users, I items. `split` holds codes into SPLITS; `first` the row at which each user's timeline starts."""
+
+    frame: pd.DataFrame  # item, time, utc_offset, known_at, pos, n_before, scored, weight, context columns, outcomes
+    user: np.ndarray  # (N,) int64 user code
+    item: np.ndarray  # (N,) int64 item code
+    split: np.ndarray  # (N,) int8
+    request: np.ndarray  # (N,) int64: rows of one user with the same request id, or else the same time
+    first: np.ndarray  # (U + 1,) int64
+    users: list[str]
+    profiles: list[dict[str, Any]]
+    items: list[str]
+    item_fields: list[dict[str, Any]]
+    published: np.ndarray  # (I,) int64 UTC ms, -1 unknown
+    candidates: pd.DataFrame  # sampled negatives: row (of this log), item (code)
+    report: Report
+
+    def time(self) -> np.ndarray:
+        return self.frame["time"].to_numpy(dtype=np.int64)
+
+    def labels(self, names: list[str]) -> np.ndarray:
+        """(N, len(names)) float64, NaN unknown."""
+        return self.frame[names].to_numpy(dtype=np.float64)
+
+
+def _records(path: Path, key: str) -> tuple[list[str], list[dict[str, Any]], pd.DataFrame]:
+    table = pd.read_parquet(path)
+    rest = table.drop(columns=[key, "listed", *(["published"] if "published" in table else [])])
+    fields = []
+    for record in rest.to_dict("records"):
+        known = {n: as_list(v) if isinstance(v, np.ndarray) else v for n, v in record.items()}
+        fields.append({str(n): v for n, v in known.items() if isinstance(v, list) or not pd.isna(v)})
+    return table[key].tolist(), fields, table
+
+
+def load_log(config: Config) -> Log:
+    """Read `config.prepared`. Raises DataError when it is missing, or made from another schema."""
+    folder = config.prepared
+    if not (folder / "schema.json").is_file():
+        raise DataError(f"expected a prepared log in {folder}, found none: run scripts/prepare.py with this config first")
+    if json.loads((folder / "schema.json").read_text()) != json.loads(config.columns.model_dump_json()):
+        raise DataError(f"{folder} was prepared with another schema: run scripts/prepare.py with this config again")
+    parts = [pd.read_parquet(path).assign(split=code) for code, split in enumerate(SPLITS)
+             for path in sorted((folder / "data").glob(f"{split}-*.parquet"))]
+    frame = pd.concat([p for p in parts if len(p)], ignore_index=True).sort_values(["user", "pos"], kind="stable", ignore_index=True)
+    items, item_fields, item_table = _records(folder / "items.parquet", "item")
+    user, users = pd.factorize(frame["user"])
+    first = np.append(np.flatnonzero(np.diff(user, prepend=-1)), len(frame))
+    if len(first) - 1 != len(users):
+        raise DataError(f"{folder}: expected each user's rows in one shard, found a user in two: prepare again")
+    index = pd.Series(np.arange(len(items)), index=pd.Index(items))
+    at = frame["request"].where(frame["request"].notna(), frame["time"].astype(str) + "@")
+    request = frame.assign(at=at, user=user).groupby(["user", "at"], sort=False).ngroup().to_numpy()
+    known_users, profiles, _ = _records(folder / "users.parquet", "user")
+    by_user = dict(zip(known_users, profiles, strict=True))
+    published = item_table["published"].fillna(-1).to_numpy(dtype=np.int64) if "published" in item_table else np.full(len(items), -1)
+    return Log(frame=frame.drop(columns=["user", "split"]), user=user, item=index.reindex(frame["item"]).to_numpy(dtype=np.int64),
+               split=frame["split"].to_numpy(dtype=np.int8), request=request, first=first, users=list(users),
+               profiles=[by_user.get(u, {}) for u in users], items=items, item_fields=item_fields, published=published,
+               candidates=_candidates(folder, frame, index), report=Report.read_from(folder))
+
+
+def _candidates(folder: Path, frame: pd.DataFrame, index: pd.Series) -> pd.DataFrame:
+    files = sorted((folder / "candidates").glob("*.parquet"))
+    if not files:
+        return pd.DataFrame({"row": np.empty(0, dtype=np.int64), "item": np.empty(0, dtype=np.int64)})
+    drawn = pd.concat([pd.read_parquet(path) for path in files])
+    rows = frame[["user", "pos"]].assign(row=np.arange(len(frame)))
+    joined = drawn.merge(rows, on=["user", "pos"])
+    return pd.DataFrame({"row": joined["row"], "item": index.reindex(joined["item"]).to_numpy(dtype=np.int64)}).sort_values(
+        ["row", "item"], ignore_index=True)

