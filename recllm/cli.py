@@ -33,6 +33,13 @@ def _prepare(config: Config, args: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
+def _train(config: Config, args: argparse.Namespace) -> int:
+    from recllm.training.run import train
+
+    train(config, seed=args.seed, again=args.again)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="recllm", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -47,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare = add("prepare", _prepare, "clean, join, order and split a raw log")
     prepare.add_argument("--check", action="store_true", help="only validate; list the first problems with their lines; write nothing")
     prepare.add_argument("--again", action="store_true", help="prepare even when the folder is up to date")
+    training = add("train", _train, "train the tasks jointly on a prepared log; alone or under accelerate launch")
+    training.add_argument("--seed", type=int, help="default: training.seed")
+    training.add_argument("--again", action="store_true", help="start over; else an interrupted run goes on, a finished one is kept")
     return parser
 
 

@@ -21,6 +21,7 @@ class Batch:
     time: torch.Tensor  # (B, C) int64 ms of each row; 0 for padding
     row: torch.Tensor  # (B, C) log row of each candidate, -1 for queries, padding and sampled negatives
     total: torch.Tensor  # (o,) known labels in the whole global batch, weighted
+    clicks: torch.Tensor  # () positives of the first binary outcome in the whole global batch
 
     def to(self, device: torch.device) -> "Batch":
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
@@ -59,7 +60,7 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
     empty = len(mine) == 0
     mine = batch[:1] if empty else mine
     built = [examples[int(i)] for i in mine]
-    inputs = examples.processor.collate(built)
+    inputs = examples.processor.collate(built, also=examples.scored(batch) if ranks > 1 else None)
     events, tokens = int(inputs["events"]), inputs["n"].shape[1]
     b, c, names = len(mine), tokens - events, examples.names
     labels, weight = np.full((b, c, len(names)), np.nan), np.zeros((b, c))
@@ -76,9 +77,10 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
         if not empty:
             labels[k, :n], weight[k, :n] = y, w
             row[k, :n] = np.where(group.sampled, -1, group.row)
-    total = np.zeros(len(names))
+    total, clicks = np.zeros(len(names)), 0.0
     for index in batch:
         y, w, _ = examples.targets(int(index))
         total += (~np.isnan(y) * w[:, None]).sum(0)
+        clicks += float((y[:, examples.click] == 1).sum())
     return Batch(inputs, torch.from_numpy(labels).float(), torch.from_numpy(weight).float(), torch.from_numpy(request),
-                 torch.from_numpy(time), torch.from_numpy(row), torch.from_numpy(total).float())
+                 torch.from_numpy(time), torch.from_numpy(row), torch.from_numpy(total).float(), torch.tensor(clicks))

@@ -31,6 +31,8 @@ class Examples:
     def __init__(self, log: Log, processor: RowProcessor, tokenizer: PreTrainedTokenizerBase, rows: np.ndarray) -> None:
         self.log, self.processor = log, processor
         self.names = list(processor.spec["schema"]["outcomes"])
+        outcomes = processor.spec["schema"]["outcomes"]
+        self.click = next(i for i, n in enumerate(self.names) if outcomes[n]["kind"] == "binary" and not outcomes[n]["given"])
         measured = processor.counters.outcomes
         context = {s.name: log.frame[s.name].tolist() for s in processor.by_group["context"]}
         context |= {name: log.frame[name].tolist() for name in processor.numbers}
@@ -48,6 +50,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    def scored(self, batch: np.ndarray) -> np.ndarray:
+        """Distinct items scored anywhere in a global batch: every process contrasts its queries with all of them."""
+        return np.unique(np.concatenate([self.groups[int(i)].item for i in batch]))
 
     def _groups(self, rows: np.ndarray) -> list[Group]:
         """Rows by user and window, in order, each followed by its sampled candidates."""

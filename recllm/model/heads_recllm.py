@@ -64,6 +64,12 @@ class Heads(nn.Module):
         low, middle, high = (self._quantile(p, q) for q in (0.1, 0.5, 0.9))
         return {"mean": (p * self.values).sum(-1), "median": middle, "low": low, "high": high}
 
+    def bin_of(self, seconds: torch.Tensor) -> torch.Tensor:
+        """Bin (int64) of each duration in seconds: 0 is exactly 0 s, the last is `clip` or more; NaN falls in bin 0."""
+        clip = self.edges[-1]
+        inner = torch.bucketize(seconds.nan_to_num(0.0).clamp(min=0), self.edges[1:-1])
+        return torch.where(seconds >= clip, len(self.values) - 1, inner.clamp(max=len(self.values) - 2))
+
     def _quantile(self, p: torch.Tensor, q: float) -> torch.Tensor:
         below = p.cumsum(-1)
         bin_ = (below < q).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)

@@ -57,7 +57,7 @@ class RecllmModel(PreTrainedModel):
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> nn.Embedding:
         return self.tower.embeddings.word_embeddings
 
     @torch.no_grad()

@@ -180,9 +180,9 @@ class RowProcessor:
 
     # ---- batches
 
-    def collate(self, examples: list[Example], items: ItemTable | None = None) -> dict[str, torch.Tensor]:
+    def collate(self, examples: list[Example], items: ItemTable | None = None, also: np.ndarray | None = None) -> dict[str, torch.Tensor]:
         """One batch. Tokens (B, E + C): events first, padded on the right in both parts; `item` points into the `item_*` tensors,
-        whose row 0 is no item at all. `n` says how many events each token sees; padding has kind -1.
+        whose row 0 is no item at all; `also` adds item rows to them. `n` says how many events each token sees; padding has kind -1.
         """
         items = self.items if items is None else items
         e, c = max(x.events for x in examples), max(x.size - x.events for x in examples)
@@ -202,13 +202,15 @@ class RowProcessor:
         for row, example in enumerate(examples):
             profile[row, : len(example.profile)] = example.profile
             mask[row, : len(example.profile)] = True
-        batch |= {"profile": profile, "profile_mask": mask} | self._distinct(batch, items)
+        batch |= {"profile": profile, "profile_mask": mask} | self._distinct(batch, items, also)
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()} | {"events": torch.tensor(e)}
 
-    def _distinct(self, batch: dict[str, np.ndarray], items: ItemTable) -> dict[str, np.ndarray]:
+    def _distinct(self, batch: dict[str, np.ndarray], items: ItemTable, also: np.ndarray | None) -> dict[str, np.ndarray]:
         """The batch's distinct items as tensors; replaces `item` by its place among them. Row 0 stands for no item."""
-        found, place_of = np.unique(np.append(batch["item"].ravel(), -1), return_inverse=True)
-        batch["item"] = place_of[:-1].reshape(batch["item"].shape)
+        own = batch["item"].ravel()
+        more = np.append(also if also is not None else np.empty(0, dtype=np.int64), -1)
+        found, place_of = np.unique(np.concatenate([own, more]), return_inverse=True)
+        batch["item"] = place_of[: len(own)].reshape(batch["item"].shape)
         rows = found[1:]
         num = ((items.num[rows] - self.item_mean) / self.item_std).astype(np.float32)
         parts = {"vector": items.vector[rows], "cat": items.cat[rows].astype(np.int64), "weight": items.weight[rows], "num": num,

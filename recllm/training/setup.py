@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from recllm.config import Config
 from recllm.errors import ConfigError
@@ -47,7 +47,7 @@ def encoder_path(name: str) -> str:
     return name
 
 
-def load_pretrained(name: str) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """(encoder, tokenizer). Raises ConfigError when neither the Hub nor the disk has it."""
     path = encoder_path(name)
     try:
@@ -58,7 +58,7 @@ def load_pretrained(name: str) -> tuple[torch.nn.Module, PreTrainedTokenizerBase
         raise ConfigError(f'model.encoder: expected an encoder at "{name}", found none ({str(error).splitlines()[0]}): {hint}') from None
 
 
-def model_config(config: Config, processor: RowProcessor, encoder: torch.nn.Module) -> RecllmConfig:
+def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedModel) -> RecllmConfig:
     """The model's shape, from settings and from what was fitted. Raises ReleaseError for an encoder that does not fit."""
     schema, settings = config.columns, config.model
     names = ("layers", "lora_rank", "lora_alpha", "profile_tokens", "text_tokens", "stride", "overlap", "item_id_dropout",
@@ -73,11 +73,12 @@ def model_config(config: Config, processor: RowProcessor, encoder: torch.nn.Modu
         duration=schema.duration, **{name: getattr(settings, name) for name in names})
 
 
-def _encoder_plain(encoder: torch.nn.Module) -> dict:
+def _encoder_plain(encoder: PreTrainedModel) -> dict:
     """The encoder's config as JSON without local paths."""
     plain = encoder.config.to_dict()
-    keep = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
-            "hidden_dropout_prob", "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "position_embedding_type")
+    keep = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+            "hidden_act", "hidden_dropout_prob", "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
+            "pad_token_id", "position_embedding_type")
     return {k: plain[k] for k in keep if k in plain}
 
 
@@ -94,9 +95,9 @@ def setup(config: Config, log: Log, seed: int | None = None) -> Setup:
         model.body.requires_grad_(True)
     texts = [verbalise({n: f.get(n) for n in processor.spec["item_text"]}) for f in log.item_fields]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).eval()
+    torch.nn.Module.to(model, device).eval()
     processor.items.vector = cached_vectors(model, tokenizer, texts, config.model.text_tokens, Path(config.folder) / "vectors.safetensors")
-    model.to("cpu")
+    torch.nn.Module.to(model, "cpu")
     _start_tokens(model, processor, tokenizer)
     made = Setup(config, log, model, processor, tokenizer)
     fit_scales(made)

@@ -1,0 +1,58 @@
+"""Losses as pure functions of raw outputs and labels. Each is a sum over known labels, divided by the global number of labels."""
+
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from recllm.feed.batches import Batch
+from recllm.model.heads_recllm import Heads
+from recllm.model.processing_recllm import CANDIDATE, QUERY
+
+
+def binary_loss(heads: Heads, raw: dict[str, torch.Tensor], name: str, labels: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Sum of -y log p - (1 - y) log(1 - p) over known labels; p is over all impressions, so `given` trains both of its factors.
+
+    Labels and weights (B, C); NaN is unknown. The head of an outcome without labels still gets a zero gradient, as DDP demands.
+    """
+    known = ~labels.isnan()
+    log_p, log_not = heads.log_probability(raw, name, calibrated=False)
+    y = labels.nan_to_num(0.0)
+    each = -(y * log_p + (1 - y) * log_not)
+    return torch.where(known, each * weight, 0.0).sum() + 0.0 * raw[name].sum()
+
+
+def duration_loss(heads: Heads, raw: dict[str, torch.Tensor], seconds: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Sum of cross-entropies over the duration's bins (B, C, K) where it is known."""
+    known = ~seconds.isnan()
+    logits, target = raw["duration_logits"], heads.bin_of(seconds)
+    each = cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view_as(target)
+    return torch.where(known, each * weight, 0.0).sum() + 0.0 * logits.sum()
+
+
+def retrieval_loss(out: dict[str, torch.Tensor], batch: Batch, scale: torch.Tensor, click: torch.Tensor, log_q: torch.Tensor,
+                   published: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Sampled softmax of each request's query against the batch's distinct items: (sum over targets, number of targets).
+
+    Targets are the request's clicked candidates; its other clicked items are no negatives, items published after its time are
+    masked. `log_q` (U,) is the log share of train clicks of each item, subtracted from its score in training only
+    (Yi et al. 2019, "Sampling-bias-corrected neural modeling"). `click` (B, C) labels.
+    """
+    kind = batch.inputs["kind"][:, int(batch.inputs["events"]) :]
+    item = batch.inputs["item"][:, int(batch.inputs["events"]) :]
+    where = (kind == QUERY).nonzero(as_tuple=True)
+    clicked = ((kind == CANDIDATE) & (click == 1)).nonzero(as_tuple=True)
+    if len(where[0]) == 0 or len(clicked[0]) == 0:
+        return 0.0 * (out["query"].sum() + out["content"].sum() + scale), 0
+    queries, contents = normalize(out["query"][where], dim=-1), normalize(out["content"], dim=-1)
+    scores = queries @ contents.T * scale.exp() - log_q
+    later = published[None, :] > batch.time[where][:, None]
+    later[:, 0] = True  # row 0 is no item
+    request, order = batch.request[where].sort()
+    at = torch.searchsorted(request, batch.request[clicked]).clamp(max=len(request) - 1)
+    query_of, target = order[at], item[clicked]
+    positive = torch.zeros_like(scores, dtype=torch.bool)
+    positive[query_of, target] = True
+    negatives = scores.masked_fill(later | positive, float("-inf"))
+    rows = negatives[query_of]
+    own = scores[query_of, target]
+    total = torch.logaddexp(torch.logsumexp(rows, dim=-1), own)
+    return (total - own).sum(), len(target)
