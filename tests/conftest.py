@@ -58,3 +58,27 @@ def small_log(users: int = 6, events: int = 12) -> str:
                 lines.append(f"u{user},i{item},{moment},r{user}-{event},{'tv' if event % 2 else 'mobile'},Oslo,{event}.5,{click},"
                              f"{int(click and event % 3 == 0)},{item * 10}")
     return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory) -> str:
+    """A random BERT of two layers, 32 wide, with a WordPiece vocabulary of letters: real code, no download."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789:;,.-"]
+    words += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    vocabulary = {w: i for i, w in enumerate(words)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+                            mask_token="[MASK]").save_pretrained(folder)  # fmt: skip
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+                        max_position_embeddings=96)  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return str(folder)

@@ -4,7 +4,7 @@ A `Timeline` holds one user's events as columns, a `Candidates` the rows to be s
 `collate` turns examples into one batch of tensors. Features are computed in float64 and cast to float32 once, here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -86,7 +86,7 @@ class RowProcessor:
     def _category_names(self) -> list[str]:
         return ["log_events", *(f"{name}_log_odds" for name in self.counters.binary)]
 
-    def rows(self, item: np.ndarray, time: np.ndarray, utc_offset: np.ndarray, context: dict[str, Sequence[Any]]) -> Rows:
+    def rows(self, item: np.ndarray, time: np.ndarray, utc_offset: np.ndarray, context: Mapping[str, Sequence[Any]]) -> Rows:
         """Encode the context columns of n rows. A declared field that is absent from `context` is missing everywhere."""
         nothing: list[Any] = [None] * len(item)
         parts = [slot.encode(context.get(slot.name, nothing)) for slot in self.by_group["context"]]

@@ -1,0 +1,60 @@
+"""A log with everything in it that breaks recommenders: ties, unknown labels, late outcomes, zones, lists, gone items."""
+
+import json
+import random
+from typing import Any
+
+from recllm.config import Config
+
+SCHEMA: dict[str, Any] = {
+    "user": "user_id", "item": "item_id", "time": {"column": "ts", "zone": "Europe/Berlin"},
+    "context": {"device": {}, "place": {"kind": "place"}, "mood": {"list": True}, "temperature": {"kind": "number"}},
+    "profile": {"age": {"kind": "number"}, "interests": {"list": True}},
+    "item_text": ["title", "genres"], "item_category": {"genres": {"list": True}}, "item_number": ["price"],
+    "published": {"column": "published", "unit": "s"},
+    "outcomes": {"click": {"kind": "binary"}, "purchase": {"kind": "binary", "given": "click"},
+                 "duration": {"kind": "duration", "clip": 600}},
+}  # fmt: skip
+START = 1_700_000_000
+
+
+def rich_log(users: int = 8, events: int = 60, seed: int = 0) -> str:
+    """JSON Lines: bursts of ties, durations that outlast later events, unknown outcomes, explicit offsets, items without entry."""
+    rng, lines = random.Random(seed), []
+    for user in range(users):
+        now = START + rng.randrange(3600)
+        for _ in range(events if user else 3 * events):
+            now += rng.choice([0, 0, 1, 30, 900, 7_200])
+            click = rng.choice([0, 1, None])
+            row = {"user_id": f"u{user}", "item_id": f"i{rng.randrange(14)}", "device": rng.choice(["tv", "mobile", None]),
+                   "ts": now if rng.random() < 0.5 else f"2023-11-15T{rng.randrange(10, 24)}:30:00+0{rng.randrange(4)}:00",
+                   "place": rng.choice(["Oslo", "Rome"]), "mood": rng.sample(["calm", "busy", "curious"], rng.randrange(3)),
+                   "temperature": rng.choice([None, 3.5, -2]), "click": click, "purchase": rng.choice([0, 1]) if click else 0,
+                   "duration": rng.choice([None, 0, 4.25, 300, 5_000])}  # fmt: skip
+            lines.append(json.dumps(row))
+    return "\n".join(lines) + "\n"
+
+
+def rich_items(items: int = 12) -> str:
+    """Two items of the log have no entry here."""
+    rng = random.Random(1)
+    return "".join(json.dumps({"item_id": f"i{i}", "title": f"Film {i}", "genres": rng.sample(["noir", "drama", "war"], rng.randrange(3)),
+                               "price": rng.choice([None, 3, 7.5]), "published": rng.choice([None, START - 864_000])}) + "\n"
+                   for i in range(items))  # fmt: skip
+
+
+def rich_users(users: int = 6) -> str:
+    return "".join(json.dumps({"user_id": f"u{i}", "age": 20 + i, "interests": ["jazz", "chess"][: i % 3]}) + "\n" for i in range(users))
+
+
+def rich_config(tmp_path: Any, encoder: str, **model: Any) -> Config:
+    """Windows of 8 + 8 events, so that timelines here cross many of them."""
+    for name, text in (("log.jsonl", rich_log()), ("items.jsonl", rich_items()), ("users.jsonl", rich_users())):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    plain = {"name": "rich", "schema": SCHEMA,
+             "data": {"interactions": str(tmp_path / "log.jsonl"), "items": str(tmp_path / "items.jsonl"),
+                      "users": str(tmp_path / "users.jsonl"), "workers": 1, "shards": 2, "split": {"validation": 0.15, "test": 0.3}},
+             "model": {"encoder": encoder, "layers": 2, "lora_rank": 2, "stride": 8, "overlap": 8, "profile_tokens": 16, "text_tokens": 16,
+                       "duration_bins": 6, "head_width": 16, "cross_rank": 8, **model},
+             "training": {"tokens_per_batch": 1024, "epochs": 2, "warmup_steps": 2}}  # fmt: skip
+    return Config.model_validate(plain)
