@@ -90,6 +90,12 @@ class BaselineContract:
         predicted = self.fitted(train=train).predict(TEST)["click"]
         assert predicted.mean() == pytest.approx(np.nanmean(train.labels["click"]), abs=0.06)
 
+    def test_beyond_the_clip_a_duration_is_just_long(self, predicted):
+        # given durations of 60 to 90 s under a clip of 60, and the same a thousand times as long
+        longer = [with_labels(t, duration=np.where(t.labels["duration"] > 60, 1000.0, 1.0) * t.labels["duration"]) for t in (TRAIN, VALIDATION)]
+        # then nothing changes
+        assert same(predicted, self.fitted(*longer).predict(TEST))
+
     @pytest.mark.parametrize("label", [0.0, 1.0, np.nan])
     def test_one_class_or_none_does_not_crash(self, label):
         # given an outcome that never or always happens, or is never known, in train; and a duration that is never known

@@ -1,0 +1,151 @@
+"""The simulated world: everything that decides a click, and the exact probabilities of it.
+
+The click logit is additive: what the user likes (mostly explained by declared interests and segment), how good the item is, and
+topic effects of daypart, place, device and mood, a few of which differ by segment.
+"""
+
+import json
+import os
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from recllm.data.simulate.effects import BASE, CATALOGUE, DAYPART_OF_HOUR, KINDS, SEGMENTS, TOPICS
+
+Array = NDArray[Any]
+Records = list[dict[str, Any]]
+HOUR_MS = 3_600_000
+
+
+def _sigmoid(logit: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-logit))
+
+
+def codes(values: ArrayLike, index: pd.Index) -> Array:
+    """Positions in `index` of text values of any shape; an unknown value is a KeyError."""
+    flat = np.asarray(values, dtype=object)
+    found = index.get_indexer(pd.Index(flat.ravel(), dtype=object)).reshape(flat.shape)
+    if (found < 0).any():
+        raise KeyError(str(flat[found < 0][0]))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Everything that decides a click. U users, I items, S segments, T topics; probabilities sum to 1 over the last axis."""
+
+    users: Records  # user_id, age, gender, interests, segment
+    items: Records  # item_id, title, topic, brand, price, bid, published (ISO, UTC)
+    taste: Array  # (U, T) logits, the base rate included
+    quality: Array  # (I,) logits
+    daypart: Array  # (S, T, 4) logits; so are place, device and mood
+    place: Array
+    device: Array
+    mood: Array
+    hour_p: Array  # (S, 24)
+    place_p: Array  # (U, 4)
+    device_p: Array  # (U, 4 dayparts, 3)
+    mood_p: Array  # (U, 4 dayparts, 4)
+
+    @cached_property
+    def _user_index(self) -> pd.Index:
+        return pd.Index([user["user_id"] for user in self.users], dtype=object)
+
+    @cached_property
+    def _item_index(self) -> pd.Index:
+        return pd.Index([item["item_id"] for item in self.items], dtype=object)
+
+    @cached_property
+    def _segment(self) -> Array:
+        return codes([user["segment"] for user in self.users], pd.Index(SEGMENTS))
+
+    @cached_property
+    def _topic(self) -> Array:
+        return codes([item["topic"] for item in self.items], pd.Index(TOPICS))
+
+    @cached_property
+    def _context_logit(self) -> Array:
+        """(S, T, 192): summed effects over daypart x place x device x mood."""
+        d, p, v, m = self.daypart, self.place, self.device, self.mood
+        grid = d[..., :, None, None, None] + p[..., None, :, None, None] + v[..., None, None, :, None] + m[..., None, None, None, :]
+        return grid.reshape(*grid.shape[:2], -1)
+
+    def _context_p(self, hour_p: Array, daypart: Array, users: Array) -> Array:
+        """(U, H, 4, 3, 4): joint probabilities, `hour_p` (U, H) being the first factor and H its slots of the day."""
+        device, mood = self.device_p[users][:, daypart], self.mood_p[users][:, daypart]
+        place = self.place_p[users][:, None, :, None, None]
+        return hour_p[:, :, None, None, None] * place * device[:, :, None, :, None] * mood[:, :, None, None, :]
+
+    @cached_property
+    def _daypart_context_p(self) -> Array:
+        everyone = np.arange(len(self.users))
+        parts = self.hour_p @ np.eye(len(KINDS["daypart"]))[DAYPART_OF_HOUR]
+        joint = self._context_p(parts[self._segment], np.arange(parts.shape[1]), everyone)
+        return joint.reshape(len(everyone), -1)
+
+    def context_distribution(self, user_id: str) -> Array:
+        """(24 hours, 4 places, 3 devices, 4 moods): how probable each context is in a request of this user."""
+        user = codes([user_id], self._user_index)
+        return self._context_p(self.hour_p[self._segment[user]], DAYPART_OF_HOUR, user)[0]
+
+    def probability(
+        self,
+        user_id: ArrayLike,
+        item_id: ArrayLike,
+        *,
+        time_ms: ArrayLike | None = None,
+        hour: ArrayLike | None = None,
+        place: ArrayLike,
+        device: ArrayLike,
+        mood: ArrayLike,
+    ) -> Any:
+        """Click probability: a float for scalars, else an array of the broadcast shape.
+
+        Give either `time_ms` (milliseconds since 1970, UTC) or `hour` (0-23, UTC).
+        """
+        if (time_ms is None) == (hour is None):
+            raise ValueError("give exactly one of time_ms and hour")
+        hours = np.asarray(hour if time_ms is None else np.asarray(time_ms, dtype=np.int64) // HOUR_MS % 24)
+        user, item = codes(user_id, self._user_index), codes(item_id, self._item_index)
+        segment, topic = self._segment[user], self._topic[item]
+        logit = self.taste[user, topic] + self.quality[item] + self.daypart[segment, topic, DAYPART_OF_HOUR[hours]]
+        for kind, values in (("place", place), ("device", device), ("mood", mood)):
+            logit = logit + getattr(self, kind)[segment, topic, codes(values, pd.Index(KINDS[kind]))]
+        return _sigmoid(logit)[()]
+
+    def blind(self, user_id: ArrayLike, item_id: ArrayLike) -> Any:
+        """Click probability averaged over the contexts of the user's requests: the best that ignores context."""
+        user, item = np.broadcast_arrays(codes(user_id, self._user_index), codes(item_id, self._item_index))
+        shape, user, item = user.shape, user.ravel(), item.ravel()
+        mean = np.empty(len(user))
+        for rows in np.array_split(np.arange(len(user)), len(user) // 8192 + 1):
+            u, i = user[rows], item[rows]
+            logit = self._context_logit[self._segment[u], self._topic[i]]
+            logit = logit + (self.taste[u, self._topic[i]] + self.quality[i])[:, None]
+            mean[rows] = np.einsum("nc,nc->n", _sigmoid(logit), self._daypart_context_p[u])
+        return mean.reshape(shape)[()]
+
+    def purchase(self, user_id: ArrayLike, item_id: ArrayLike) -> Any:
+        """Purchase probability once clicked: up with interest, down with the price within its topic."""
+        user, item = codes(user_id, self._user_index), codes(item_id, self._item_index)
+        dear = np.log([row["price"] / CATALOGUE[row["topic"]][0] for row in self.items])
+        return _sigmoid(-1.2 + 0.8 * (self.taste[user, self._topic[item]] - BASE) - 1.2 * dear[item])[()]
+
+    def save(self, path: str | os.PathLike[str], settings: dict[str, int]) -> None:
+        """Write plain JSON, the settings it was drawn with among it; floats survive a round trip exactly."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in plain.items()}
+        Path(path).write_text(json.dumps({"settings": settings, **plain}), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote."""
+        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        del plain["settings"]
+        arrays: Any = {k: v if k in ("users", "items") else np.array(v) for k, v in plain.items()}
+        return cls(**arrays)
