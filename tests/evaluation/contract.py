@@ -92,7 +92,8 @@ class BaselineContract:
 
     def test_beyond_the_clip_a_duration_is_just_long(self, predicted):
         # given durations of 60 to 90 s under a clip of 60, and the same a thousand times as long
-        longer = [with_labels(t, duration=np.where(t.labels["duration"] > 60, 1000.0, 1.0) * t.labels["duration"]) for t in (TRAIN, VALIDATION)]
+        seconds = [t.labels["duration"] for t in (TRAIN, VALIDATION)]
+        longer = [with_labels(t, duration=np.where(s > 60, s * 1000, s)) for t, s in zip((TRAIN, VALIDATION), seconds, strict=True)]
         # then nothing changes
         assert same(predicted, self.fitted(*longer).predict(TEST))
 

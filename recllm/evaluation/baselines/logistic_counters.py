@@ -2,8 +2,6 @@
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from recllm.evaluation.baselines.base import fit_priors, one_class, seconds, smoothed
 from recllm.evaluation.features import FeatureTable, counters
@@ -24,8 +22,11 @@ class LogisticCounters:
     def fit(self, train: FeatureTable, validation: FeatureTable, outcomes: dict[str, Outcome], seed: int) -> None:
         self.outcomes = outcomes
         self.priors = fit_priors(train, outcomes)
-        self.models: dict[str, Pipeline] = {}
+        self.models: dict[str, LogisticRegression | Ridge] = {}
         x = self._features(train)
+        self.mean, scale = x.mean(axis=0), x.std(axis=0)
+        self.scale = np.where(scale > 1e-9, scale, 1.0)  # a constant column stays 0
+        x = (x - self.mean) / self.scale
         for name, outcome in outcomes.items():
             labels = train.labels[name]
             known = ~np.isnan(labels)
@@ -33,10 +34,10 @@ class LogisticCounters:
                 continue  # the prior is all there is
             model = LogisticRegression(max_iter=1000, random_state=seed) if outcome.kind == "binary" else Ridge(random_state=seed)
             y = labels[known].astype(np.int64) if outcome.kind == "binary" else seconds(labels[known], outcome)
-            self.models[name] = make_pipeline(StandardScaler(), model).fit(x[known], y)
+            self.models[name] = model.fit(x[known], y)
 
     def predict(self, table: FeatureTable) -> dict[str, np.ndarray]:
-        x = self._features(table)
+        x = (self._features(table) - self.mean) / self.scale
         predicted = {}
         for name, start in self.priors.items():
             model, outcome = self.models.get(name), self.outcomes[name]
