@@ -3,9 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from recllm.config import Config, load_config
-from recllm.errors import RecllmError
+from recllm.errors import ConfigError, RecllmError, did_you_mean
 
 PROBLEMS_SHOWN = 20
 
@@ -36,15 +37,88 @@ def _prepare(config: Config, args: argparse.Namespace) -> int:
 def _train(config: Config, args: argparse.Namespace) -> int:
     from recllm.training.run import train
 
-    train(config, seed=args.seed, again=args.again)
+    train(config, seed=args.seed, again=args.again, say=_say)
     return 0
+
+
+def _evaluate(config: Config, args: argparse.Namespace) -> int:
+    from recllm.evaluation.report import text
+    from recllm.training.results import results, write
+
+    seeds = args.seeds or [config.training.seed]
+    command = " ".join(["scripts/evaluate.py", *sys.argv[2 if Path(sys.argv[0]).name == "recllm" else 1 :]])
+    found = results(config, seeds, command, export=args.export_features, say=_say)
+    out = args.out or config.folder / "results.json"
+    write(found, out)
+    print(text(found))
+    print(f"written to {out}")
+    return 0
+
+
+def _release(config: Config, args: argparse.Namespace) -> int:
+    from recllm.evaluation.report import card
+    from recllm.recommend.build import recommender_of
+    from recllm.release import portable, write_release
+    from recllm.training.run import load_trained
+
+    results = args.results or config.folder / "results.json"
+    made = load_trained(config, args.seed)
+    folder = args.out or config.release
+    plain = portable(config)
+    write_release(recommender_of(made), folder, card(config.name, config.note, plain, results), plain)
+    print(f'{folder}: transformers.pipeline("recommendation", model="{folder}", trust_remote_code=True)')
+    return 0
+
+
+def _recommender(config: Config, release: Path | None):
+    """The released recommender of a config."""
+    from recllm.model.modeling_recllm import RecllmModel
+    from recllm.model.processor_recllm import RecllmProcessor
+    from recllm.model.recommender_recllm import Recommender
+
+    folder = release or config.release
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"expected a release in {folder}, found none: run scripts/release.py with this config first")
+    return Recommender(RecllmModel.from_pretrained(folder), RecllmProcessor.from_pretrained(folder))
+
+
+def _predict(config: Config, args: argparse.Namespace) -> int:
+    from recllm.recommend.batch import predict_file
+
+    rows = predict_file(_recommender(config, args.release), args.requests, args.out)
+    print(f"{args.out}: {rows:,} candidates")
+    return 0
+
+
+def _recommend(config: Config, args: argparse.Namespace) -> int:
+    from recllm.feed.log import load_log
+    from recllm.recommend.users import request_for, table
+
+    fields = dict(zip(args.rest[::2], args.rest[1::2], strict=False))
+    declared = ["time", *config.columns.context]
+    for flag in args.rest[::2]:
+        name = flag.removeprefix("--")
+        if not flag.startswith("--") or name not in declared or len(args.rest) % 2:
+            raise ConfigError(f'"{flag}": expected --field value with a declared context field ({", ".join(declared)}).'
+                              f"{did_you_mean(name, declared)}")
+    recommender = _recommender(config, args.release)
+    context = {flag.removeprefix("--"): value for flag, value in fields.items()}
+    for user in args.user:
+        request = request_for(load_log(config), recommender.processor.rows, user, context)
+        print(f"user {user}: {len(request['history'])} events, {', '.join(f'{k} {v}' for k, v in request['context'].items())}")
+        entries = recommender.recommend(request, top_k=args.top_k)
+        print(table(entries, config.recommend.title, config.columns.binary, config.columns.duration))
+    return 0
+
+
+Run = Callable[[Config, argparse.Namespace], int]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="recllm", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def add(name: str, run: Callable[[Config, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Run, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("config", help="a YAML file, see configs/")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as training.minutes=2")
@@ -57,14 +131,36 @@ def _parser() -> argparse.ArgumentParser:
     training = add("train", _train, "train the tasks jointly on a prepared log; alone or under accelerate launch")
     training.add_argument("--seed", type=int, help="default: training.seed")
     training.add_argument("--again", action="store_true", help="start over; else an interrupted run goes on, a finished one is kept")
+    evaluate = add("evaluate", _evaluate, "metrics of trained seeds and baselines on the test split")
+    evaluate.add_argument("--seeds", type=int, nargs="+", help="trained seeds; default: training.seed")
+    evaluate.add_argument("--out", type=Path, help="results file; default: results.json in the run's folder")
+    evaluate.add_argument("--export-features", type=Path, metavar="FOLDER", help="also write the baselines' columns as Parquet")
+    release = add("release", _release, "write a folder for the Hub from a trained seed")
+    release.add_argument("--seed", type=int, help="default: training.seed")
+    release.add_argument("--out", type=Path, help="default: release/ in the run's folder")
+    release.add_argument("--results", type=Path, help="results file for the model card; default: results.json in the run's folder")
+    predict = add("predict", _predict, "predictions for a JSON Lines file of requests")
+    predict.add_argument("requests", type=Path)
+    predict.add_argument("out", type=Path, help="Parquet file to write")
+    recommend = add("recommend", _recommend, "lists for users of the prepared log; --FIELD VALUE for any context field, --time included")
+    recommend.add_argument("--user", nargs="+", required=True)
+    recommend.add_argument("--top-k", type=int, default=5)
+    for command in (predict, recommend):
+        command.add_argument("--release", type=Path, help="default: release/ in the run's folder")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Ends with 2 and one line on stderr when the input is at fault."""
-    args = _parser().parse_args(arguments)
+    from recllm.model.errors_recllm import ReleaseError, RequestError
+
+    parser = _parser()
+    args, rest = parser.parse_known_args(arguments)
+    args.rest = rest
+    if args.rest and args.command != "recommend":
+        parser.error(f"unrecognized arguments: {' '.join(args.rest)}")
     try:
         return int(args.run(load_config(args.config, args.set), args))
-    except RecllmError as error:
+    except (RecllmError, RequestError, ReleaseError) as error:
         print(f"recllm: {error}", file=sys.stderr)
         return 2

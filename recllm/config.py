@@ -138,6 +138,7 @@ class Config(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     note: str = ""
+    root: str | None = Field(default=None, description="where runs lie; default $RECLLM_RUNS, or runs/")
     data: DataConfig
     columns: Schema = Field(alias="schema")
     model: ModelSettings = ModelSettings()
@@ -147,8 +148,8 @@ class Config(Strict):
 
     @property
     def folder(self) -> Path:
-        """Where everything made from this config lies: `$RECLLM_RUNS/<name>`, by default `runs/<name>`."""
-        return Path(os.environ.get("RECLLM_RUNS", "runs")) / self.name
+        """Where everything made from this config lies: `<root>/<name>`, by default `$RECLLM_RUNS/<name>`, else `runs/<name>`."""
+        return Path(self.root or os.environ.get("RECLLM_RUNS", "runs")) / self.name
 
     @property
     def prepared(self) -> Path:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from recllm.feed.log import Log
 from recllm.model.fields_recllm import verbalise
@@ -28,7 +28,7 @@ class Group:
 class Examples:
     """All examples of the rows `rows` (indices of scored log rows), built when asked for: features are cheap beside the model."""
 
-    def __init__(self, log: Log, processor: RowProcessor, tokenizer: PreTrainedTokenizerBase, rows: np.ndarray) -> None:
+    def __init__(self, log: Log, processor: RowProcessor, tokenizer: PreTrainedTokenizerFast, rows: np.ndarray) -> None:
         self.log, self.processor = log, processor
         self.names = list(processor.spec["schema"]["outcomes"])
         outcomes = processor.spec["schema"]["outcomes"]

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from recllm.model.modeling_recllm import RecllmModel
 
@@ -23,7 +23,7 @@ def _key(model: RecllmModel, tokens: list[list[int]]) -> str:
     return digest.hexdigest()
 
 
-def encode(model: RecllmModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> np.ndarray:
+def encode(model: RecllmModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], length: int) -> np.ndarray:
     """Texts (n) -> vectors (n, W) float32 of length one; an empty text is the zero vector."""
     vectors = np.zeros((len(texts), model.config.encoder["hidden_size"]), dtype=np.float32)
     order = sorted((i for i, t in enumerate(texts) if t), key=lambda i: len(texts[i]))
@@ -35,7 +35,7 @@ def encode(model: RecllmModel, tokenizer: PreTrainedTokenizerBase, texts: list[s
     return vectors
 
 
-def cached_vectors(model: RecllmModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int, path: Path) -> np.ndarray:
+def cached_vectors(model: RecllmModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], length: int, path: Path) -> np.ndarray:
     """`encode`, kept in `path`; a file with another key, or one that cannot be read, is replaced."""
     key = _key(model, [list(t) for t in tokenizer([t or " " for t in texts], truncation=True, max_length=length)["input_ids"]])
     if path.is_file():

@@ -59,6 +59,11 @@ class Example:
     def size(self) -> int:
         return len(self.item)
 
+    def part(self, tokens: np.ndarray, events: int) -> "Example":
+        """Some of the tokens, the first `events` of which are events."""
+        taken = {name: getattr(self, name)[tokens] for name in ("item", "kind", "n", "cat", "weight", "num")}
+        return Example(profile=self.profile, events=events, **taken)
+
 
 class RowProcessor:
     """Everything fitted on train that turns rows into numbers. `spec` is plain JSON; `items` and `counts` are its tables."""

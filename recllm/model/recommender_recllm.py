@@ -1,0 +1,135 @@
+"""A model and its processor as one recommender: predictions for requests, and ranked lists."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from .catalogue_recllm import ItemTable
+from .errors_recllm import RequestError
+from .modeling_recllm import RecllmModel
+from .processor_recllm import RecllmProcessor
+from .requests_recllm import Prepared, RequestReader
+from .strategy_recllm import best, scores
+
+TOKENS = 16_384  # padded tokens of one encoder call
+
+
+class Recommender:
+    """Requests are dicts as in DESIGN 7: profile, history, context, candidates. Reads the catalogue that came with the release."""
+
+    def __init__(self, model: RecllmModel, processor: RecllmProcessor) -> None:
+        self.model, self.processor = model.eval(), processor
+        self.reader = RequestReader(processor.rows, processor.tokenize, self.encode)
+        self.contents: torch.Tensor | None = None
+
+    # ---- text and catalogue
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """Item texts (n) -> vectors (n, W); an empty text is the zero vector."""
+        vectors = np.zeros((len(texts), self.model.config.encoder["hidden_size"]), dtype=np.float32)
+        rows = [i for i, text in enumerate(texts) if text]
+        if rows:
+            batch = self.processor.batch_texts([texts[i] for i in rows], self.model.config.text_tokens)
+            with torch.inference_mode():
+                found = self.model.encode_text(batch["input_ids"].to(self.model.device), batch["attention_mask"].to(self.model.device))
+            vectors[rows] = found.float().cpu().numpy()
+        return vectors
+
+    def _contents(self) -> torch.Tensor:
+        """(I, W) normalised contents of the whole catalogue, made once."""
+        if self.contents is None:
+            items, device = self.processor.rows.items, self.model.device
+            with torch.inference_mode():
+                made = self.model.tokens.content(torch.from_numpy(items.vector).to(device), torch.from_numpy(items.id_row).to(device))
+            self.contents = normalize(made, dim=-1)
+        return self.contents
+
+    # ---- predictions
+
+    def predict(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """For each request `item_id` (its candidates in order) and arrays (c,): a probability per binary outcome, seconds and their
+        80% interval (`<duration>_low`, `<duration>_high`) for a duration. Raises RequestError naming the request at fault."""
+        prepared = [self._read(request, place) for place, request in enumerate(requests)]
+        return [{"item_id": p.ids, **self._score(p, np.arange(len(p.ids)))} for p in prepared]
+
+    def _read(self, request: dict[str, Any], place: int) -> Prepared:
+        try:
+            return self.reader.read(request)
+        except RequestError as error:
+            name = request.get("id", place) if isinstance(request, dict) else place
+            raise RequestError(f"request {name}: {error}") from None
+
+    def _score(self, prepared: Prepared, places: np.ndarray) -> dict[str, np.ndarray]:
+        """Calibrated predictions of some of a request's candidates: the prefix once, then all candidates against it, in chunks."""
+        example, heads = prepared.example, self.model.heads
+        chunks = []
+        with torch.inference_mode():
+            past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
+            for begin in range(0, len(places), TOKENS):
+                tokens = example.events + places[begin : begin + TOKENS]
+                states, _ = self.model.after(past, self._batch(prepared, tokens, 0), start=example.events)
+                chunks.append(heads.predictions(heads(states[0]), self.model.config.duration))
+        names = list(chunks[0]) if chunks else []
+        return {n: np.concatenate([c[n].double().cpu().numpy() for c in chunks]) for n in names}
+
+    def _batch(self, prepared: Prepared, tokens: np.ndarray, events: int) -> dict[str, torch.Tensor]:
+        batch = self.processor.rows.collate([prepared.example.part(tokens, events)], prepared.items)
+        return {n: v if n == "events" else v.to(self.model.device) for n, v in batch.items()}
+
+    # ---- lists
+
+    def recommend(self, request: dict[str, Any], top_k: int = 10, exclude_seen: bool | None = None,
+                  **strategy: Any) -> list[dict[str, Any]]:
+        """The best items of a request, or of the catalogue (retrieval, then ranking): dicts with item_id, score and predictions.
+
+        `strategy`, `weights`, `outcome`, `value` override the release's settings. Raises RequestError for a bad request.
+        """
+        settings = {**self.processor.recommend, **strategy}
+        exclude = settings.get("exclude_seen", True) if exclude_seen is None else exclude_seen
+        prepared = self._read(request, 0)
+        whole = request.get("candidates") is None
+        seen = prepared.seen if exclude and whole else set()
+        published = prepared.items.published[prepared.rows]
+        keep = np.array([item not in seen for item in prepared.ids]) & (published <= prepared.time)
+        if not whole:  # named candidates are ranked as they are, each once
+            keep = np.isin(np.arange(len(prepared.ids)), np.unique(np.array(prepared.ids), return_index=True)[1])
+        places = np.flatnonzero(keep)
+        if whole and len(places) > settings.get("retrieve", 200):
+            places = places[self._retrieve(prepared, places, int(settings.get("retrieve", 200)))]
+        if len(places) == 0:
+            return []
+        predictions = self._score(prepared, places)
+        value = self._values(prepared.items, prepared.rows[places], settings.get("value"))
+        scored = scores(settings, predictions, value, self.model.config.binary[0])
+        order = best(scored, np.ones(len(places), dtype=bool), top_k)
+        return [self._entry(prepared, int(places[k]), float(scored[k]), {n: float(v[k]) for n, v in predictions.items()}) for k in order]
+
+    def _retrieve(self, prepared: Prepared, places: np.ndarray, most: int) -> np.ndarray:
+        """The `most` places whose contents are nearest to the request's query vector."""
+        example = prepared.example
+        with torch.inference_mode():
+            past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
+            states, _ = self.model.after(past, self._batch(prepared, np.array([example.size - 1]), 0), start=example.events)
+            query = normalize(self.model.query(states[0, 0]), dim=-1)
+            near = (self._contents()[torch.from_numpy(prepared.rows[places]).to(self.model.device)] @ query).cpu().numpy()
+        return np.sort(np.argsort(-near, kind="stable")[:most])
+
+    def _values(self, items: ItemTable, rows: np.ndarray, name: str | None) -> np.ndarray:
+        """The value field of each candidate (c,), NaN where it is unknown or none is set."""
+        if name is None:
+            return np.ones(len(rows))
+        found = [items.fields[row].get(name) for row in rows]
+        return np.array([np.nan if v is None else float(v) for v in found])
+
+    def _entry(self, prepared: Prepared, place: int, score: float, predictions: dict[str, float]) -> dict[str, Any]:
+        duration = self.model.config.duration
+        entry: dict[str, Any] = {"item_id": prepared.ids[place], "score": score}
+        entry |= {n: predictions[n] for n in self.model.config.binary}
+        if duration:
+            ends = [predictions[f"{duration}_low"], predictions[f"{duration}_high"]]
+            entry |= {duration: predictions[duration], f"{duration}_interval": ends}
+        title = self.processor.recommend.get("title")
+        fields = prepared.items.fields[int(prepared.rows[place])]
+        return entry | ({title: fields[title]} if title and title in fields else {})
