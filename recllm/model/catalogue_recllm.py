@@ -78,8 +78,9 @@ class ItemCounts:
         return np.where(hit[:, None], self.sums[safe], 0.0)
 
     def save(self, folder: Path) -> None:
-        save_file({"row": self.row, "end": self.end, "sums": self.sums,
-                   "period_last": np.array([self.period, self.last], dtype=np.int64)}, folder / "item_counts.safetensors")
+        # safetensors writes the memory as it lies: a column-major array would come back scrambled, in silence
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("row", "end", "sums")}
+        save_file({**arrays, "period_last": np.array([self.period, self.last], dtype=np.int64)}, folder / "item_counts.safetensors")
 
     @classmethod
     def load(cls, path: Path) -> "ItemCounts":

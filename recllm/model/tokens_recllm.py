@@ -29,7 +29,7 @@ class TokenEncoder(nn.Module):
     def bag(self, codes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Weighted sums of field embeddings: (..., S) -> (..., W)."""
         flat = self.fields(codes.reshape(-1, codes.shape[-1]), per_sample_weights=weights.reshape(-1, codes.shape[-1]))
-        return flat.reshape(*codes.shape[:-1], -1)
+        return flat.reshape(*codes.shape[:-1], self.fields.embedding_dim)
 
     def content(self, vector: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """What an item is, (U, V) and (U,) -> (U, W): project(vector) + gated id residual, the part that retrieval scores.

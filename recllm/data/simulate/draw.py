@@ -30,6 +30,7 @@ from recllm.data.simulate.effects import (
     TASTE_STD,
     TOPICS,
     TWISTS,
+    VERSION,
     ZERO_DURATION,
 )
 from recllm.data.simulate.world import HOUR_MS, Array, Records, World, codes
@@ -37,6 +38,7 @@ from recllm.errors import DataError
 
 START_MS = int(np.datetime64("2025-03-03T00:00:00", "ms").astype(np.int64))
 DAY_MS = 24 * HOUR_MS
+FILES = ("interactions.csv", "users.jsonl", "items.jsonl", "truth.parquet", "world.json")
 
 
 def _iso(time_ms: Array) -> Array:
@@ -86,7 +88,7 @@ def _make_items(rng: np.random.Generator, count: int, days: int) -> Records:
 def make_world(rng: np.random.Generator, users: int, items: int, days: int) -> World:
     """Draw profiles, catalogue and context habits; the context effects themselves are the same for every seed."""
     people, goods = _make_users(rng, users), _make_items(rng, items, days)
-    segment = codes([user["segment"] for user in people], pd.Index(SEGMENTS))
+    segment = codes([user["segment"] for user in people], pd.Index(SEGMENTS), "segment")
     interest = np.array([[topic in user["interests"] for topic in TOPICS] for user in people])
     taste = BASE + INTEREST * interest + _table(SEGMENT_TASTE, SEGMENTS, TOPICS)[segment]
     effects = {}
@@ -111,12 +113,12 @@ def make_world(rng: np.random.Generator, users: int, items: int, days: int) -> W
 
 
 def _draw_requests(rng: np.random.Generator, world: World, days: int, per_user: int) -> pd.DataFrame:
-    """One row per request in time order: user (code), time_ms, daypart, place, device, mood (codes)."""
+    """One row per request in time order: user (code), time_ms, place, device, mood (codes)."""
     user = np.repeat(np.arange(len(world.users)), per_user)
     turn = np.tile(np.arange(per_user), len(world.users))
     # one request per equal share of the period keeps every user present in the train and the test part
     day = ((turn + rng.random(len(turn))) * days / per_user).astype(np.int64)
-    hour = _pick(rng, world.hour_p[world._segment[user]])
+    hour = _pick(rng, world.hour_p[world.segment_of[user]])
     frame = pd.DataFrame({"user": user, "time_ms": START_MS + day * DAY_MS + hour * HOUR_MS})
     frame["offset"] = rng.integers(HOUR_MS, size=len(frame))
     while (again := frame.duplicated()).any():
@@ -136,9 +138,12 @@ def _draw_slates(rng: np.random.Generator, world: World, time_ms: Array, slate: 
     if slate > (published <= START_MS).sum():
         raise DataError(f"data.simulate.slate: expected at most {(published <= START_MS).sum()} items (those published before the "
                         f"log starts), found {slate}")
-    keys = rng.random((len(time_ms), len(published)), dtype=np.float32)
-    keys[published > time_ms[:, None]] = 2
-    return np.argsort(keys, axis=1)[:, :slate]
+    slates = []
+    for moments in np.array_split(time_ms, len(time_ms) // 8192 + 1):  # in parts, to bound the memory
+        keys = rng.random((len(moments), len(published)), dtype=np.float32)
+        keys[published > moments[:, None]] = 2
+        slates.append(np.argsort(keys, axis=1)[:, :slate])
+    return np.concatenate(slates)
 
 
 def _draw_log(rng: np.random.Generator, world: World, requests: pd.DataFrame, slate: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -146,7 +151,7 @@ def _draw_log(rng: np.random.Generator, world: World, requests: pd.DataFrame, sl
     items = _draw_slates(rng, world, requests["time_ms"].to_numpy(), slate).ravel()
     row = requests.loc[requests.index.repeat(slate)]
     named = {kind: np.array(KINDS[kind], dtype=object)[row[kind]] for kind in ("place", "device", "mood")}
-    ids = {"user_id": world._user_index.to_numpy()[row["user"]], "item_id": world._item_index.to_numpy()[items]}
+    ids = {"user_id": world.user_index.to_numpy()[row["user"]], "item_id": world.item_index.to_numpy()[items]}
     p_click = world.probability(**ids, time_ms=row["time_ms"].to_numpy(), **named)
     p_purchase = world.purchase(**ids)
     click = rng.random(len(row)) < p_click
@@ -166,24 +171,47 @@ def _write_lines(path: Path, records: Records, leave: str = "") -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+def _settings(**values: int) -> dict[str, int]:
+    """The settings as they are stored, checked: all of them whole and positive, the seed at least 0."""
+    for name, value in values.items():
+        least = 0 if name == "seed" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise DataError(f"data.simulate.{name}: expected a whole number of at least {least}, found {value!r}")
+    return {"version": VERSION, **values}
+
+
+def _reusable(folder: Path, settings: dict[str, int]) -> bool:
+    """Whether the folder holds all files of a simulation with these settings. Raises DataError for any other content."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        found = json.loads((folder / "world.json").read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = "something else"
+    if found == settings and all((folder / name).is_file() for name in FILES):
+        return True
+    raise DataError(f"{folder}: expected no folder, an empty one, or a whole simulation with {settings}, found {found}: "
+                    f"delete it or choose another path")
+
+
 def simulate(folder: str | os.PathLike[str], *, seed: int = 0, users: int = 800, items: int = 300, days: int = 28,
              requests_per_user: int = 33, slate: int = 3) -> World:
     """Write interactions.csv, users.jsonl, items.jsonl, truth.parquet and world.json into a folder, all or nothing.
 
-    `truth.parquet` has the log's rows in its order: p_click, p_click_blind (the best that ignores the moment) and p_purchase (given
-    a click). A folder that holds a simulation of the same settings is taken as it is. Raises DataError for any other non-empty one.
+    The log has users x requests_per_user x slate rows in time order, over `days` days; a fifth of the items is published inside it.
+    `truth.parquet` has the same rows in the same order: p_click, p_click_blind (the best that ignores the context) and p_purchase
+    (once clicked). `duration` is in seconds. A folder that holds a simulation with the same settings is taken as it is. Raises
+    DataError for any other non-empty folder, a setting out of range, or too few items for the slate.
     """
-    settings = {"seed": seed, "users": users, "items": items, "days": days, "requests_per_user": requests_per_user, "slate": slate}
-    folder = Path(folder)
-    if (folder / "world.json").is_file() and json.loads((folder / "world.json").read_text(encoding="utf-8"))["settings"] == settings:
+    settings = _settings(seed=seed, users=users, items=items, days=days, requests_per_user=requests_per_user, slate=slate)
+    folder = Path(os.path.abspath(folder))
+    if _reusable(folder, settings):
         return World.load(folder / "world.json")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: expected no folder, an empty one, or a simulation of the same settings; found another: "
-                        f"delete it or choose another path")
     rng = np.random.default_rng(seed)
     world = make_world(rng, users, items, days)
     log, truth = _draw_log(rng, world, _draw_requests(rng, world, days, requests_per_user), slate)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)  # left by a killed process of the same number
     part.mkdir(parents=True)
     try:
         log.to_csv(part / "interactions.csv", index=False, lineterminator="\n")
@@ -191,10 +219,10 @@ def simulate(folder: str | os.PathLike[str], *, seed: int = 0, users: int = 800,
         _write_lines(part / "users.jsonl", world.users)
         _write_lines(part / "items.jsonl", world.items, leave="bid")
         world.save(part / "world.json", settings)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except BaseException:
+        part.rename(folder)  # takes the place of an empty folder, never of a full one
+    except OSError:
+        if not _reusable(folder, settings):  # unless another process has just finished the same one
+            raise
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        raise
     return world
