@@ -111,6 +111,14 @@ def _recommend(config: Config, args: argparse.Namespace) -> int:
     return 0
 
 
+def _showcase(config: Config, args: argparse.Namespace) -> int:
+    from recllm.feed.log import load_log
+    from recllm.recommend.showcase import showcase
+
+    print(showcase(config, load_log(config), _recommender(config, args.release), args.user))
+    return 0
+
+
 Run = Callable[[Config, argparse.Namespace], int]
 
 
@@ -145,7 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     recommend = add("recommend", _recommend, "lists for users of the prepared log; --FIELD VALUE for any context field, --time included")
     recommend.add_argument("--user", nargs="+", required=True)
     recommend.add_argument("--top-k", type=int, default=5)
-    for command in (predict, recommend):
+    shop = add("showcase", _showcase, "one simulated shopper's lists by hour, place, device and mood, beside the known truth")
+    shop.add_argument("--user", default="u0007")
+    for command in (predict, recommend, shop):
         command.add_argument("--release", type=Path, help="default: release/ in the run's folder")
     return parser
 

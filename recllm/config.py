@@ -55,6 +55,17 @@ class Split(Strict):
         return self
 
 
+class Simulation(Strict):
+    """Settings of the simulated shop (recllm/data/simulate), for `format: simulate`."""
+
+    seed: int = Field(default=0, ge=0)
+    users: int = Field(default=800, ge=2)
+    items: int = Field(default=300, ge=10)
+    days: int = Field(default=28, ge=3)
+    requests_per_user: int = Field(default=33, ge=1)
+    slate: int = Field(default=3, ge=1)
+
+
 class DataConfig(Strict):
     """Where the tables are, how they are read, cleaned and split."""
 
@@ -63,7 +74,7 @@ class DataConfig(Strict):
     items: Paths = []
     format: Literal["auto", "csv", "jsonl", "parquet", "datasets", "recbole", "simulate"] = "auto"
     delimiter: str | None = None
-    simulate: dict[str, int] = {}
+    simulate: Simulation = Simulation()
     rules: Rules = Rules()
     split: Split = Split()
     negatives: Negatives | None = None
@@ -96,11 +107,11 @@ class ModelSettings(Strict):
 class TrainingConfig(Strict):
     """DESIGN 6. `minutes` is a wall-clock budget; at least one checkpoint is always trained and evaluated."""
 
-    epochs: int = Field(default=8, ge=1)
+    epochs: int = Field(default=10, ge=1)
     minutes: float | None = Field(default=None, gt=0)
-    tokens_per_batch: int = Field(default=8192, ge=64)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    lora_learning_rate: float = Field(default=5e-4, gt=0)
+    tokens_per_batch: int = Field(default=1536, ge=64, description="padded tokens; small batches learn small logs fastest")
+    learning_rate: float = Field(default=2e-3, gt=0)
+    lora_learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup_steps: int = Field(default=50, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0)

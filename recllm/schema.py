@@ -117,6 +117,8 @@ class Schema(Strict):
         for name, outcome in self.outcomes.items():
             if outcome.given is not None and (outcome.given not in binary or outcome.given == name):
                 raise ValueError(f"outcomes.{name}.given: expected another binary outcome of {binary}, found {outcome.given!r}")
+            if outcome.given is not None and self.outcomes[outcome.given].given is not None:
+                raise ValueError(f"outcomes.{name}.given: expected an outcome that is given nothing itself, found {outcome.given!r}")
         names = [*self.context, *self.outcomes]
         clash = sorted({n for n in names if names.count(n) > 1} | (set(names) & RESERVED))
         if clash:

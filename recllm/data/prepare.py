@@ -47,7 +47,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     if config.data.format == "simulate":
         from recllm.data.simulate import simulate
 
-        simulate(Path(config.data.interactions[0]).parent, **config.data.simulate)
+        simulate(Path(config.data.interactions[0]).parent, **config.data.simulate.model_dump())
     target, mark = config.prepared, fingerprint(config)
     if reuse and (target / "fingerprint").is_file() and (target / "fingerprint").read_text() == mark:
         say(f"{target} is up to date")

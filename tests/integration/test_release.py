@@ -143,7 +143,8 @@ def test_odd_but_good_requests_work(recommender):
     moment = {"time": 1700090000}
     nobody = recommender.recommend({"context": moment, "candidates": ["i1", "i2", "i1"]})
     assert sorted(e["item_id"] for e in nobody) == ["i1", "i2"]  # a candidate twice is ranked once
-    new = recommender.recommend({"context": moment | {"device": "fridge"}, "candidates": [{"item_id": "🎬", "title": "A new film 🎬"}, "i1"]})
+    unseen = {"item_id": "🎬", "title": "A new film 🎬"}
+    new = recommender.recommend({"context": moment | {"device": "fridge"}, "candidates": [unseen, "i1"]})
     assert {e["item_id"] for e in new} == {"🎬", "i1"} and all(0 < e["click"] < 1 for e in new)
     with pytest.warns(UserWarning, match="one second after the end of the prepared log"):
         recommender.reader.warned = False

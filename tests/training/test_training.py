@@ -1,0 +1,208 @@
+"""Training: losses against plain loops, runs that stop, resume and are reused, heads that follow the declared outcomes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from recllm.config import Config
+from recllm.data.prepare import prepare
+from recllm.errors import ConfigError, TrainingError
+from recllm.feed.batches import load, plan
+from recllm.model.errors_recllm import ReleaseError
+from recllm.training import checkpoint
+from recllm.training.loop import Trainer
+from recllm.training.losses import retrieval_loss
+from recllm.training.run import load_trained, run_folder, train
+from recllm.training.setup import TRAIN, setup
+from recllm.training.tasks import Tasks
+from tests.conftest import small_log
+from tests.worlds import rich_config
+
+
+def quiet(_: str) -> None:
+    return None
+
+
+def changed(config: Config, **sections) -> Config:
+    """The config with some keys of its sections replaced."""
+    plain = config.model_dump(mode="json", by_alias=True)
+    for section, values in sections.items():
+        plain[section] = {**plain[section], **values}
+    return Config.model_validate(plain)
+
+
+@pytest.fixture
+def tiny(tmp_path, tiny_encoder):
+    config = rich_config(tmp_path, tiny_encoder)
+    prepare(config)
+    return config
+
+
+def test_a_run_learns_keeps_the_best_and_is_reused(tiny):
+    config = changed(tiny, training={"epochs": 3, "patience": 5})
+    said = []
+    made = train(config, say=said.append)
+    folder = run_folder(config, 0)
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    evaluations = [r for r in records if r["kind"] == "evaluation"]
+    assert len(evaluations) == 3 and evaluations[-1]["train"]["duration"] < evaluations[0]["train"]["duration"]
+    best = checkpoint.position(folder / "best")
+    totals = [sum(e["validation"].values()) for e in evaluations]
+    assert best["finished"] and best["best_step"] == evaluations[int(np.argmin(totals))]["step"]
+    # when it is asked for again, it is taken as it is; and loading gives the same weights
+    again = train(config, say=said.append)
+    assert "is trained" in said[-1]
+    other = load_trained(config)
+    for name, value in checkpoint.trainable_state(made.model).items():
+        assert torch.equal(value, checkpoint.trainable_state(again.model)[name])
+        assert torch.equal(value, checkpoint.trainable_state(other.model)[name])
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_an_uninterrupted_one(tiny, monkeypatch, tmp_path):
+    config = changed(tiny, training={"epochs": 3, "patience": 9})
+    whole = train(config, say=quiet)
+    monkeypatch.setenv("RECLLM_RUNS", str(tmp_path / "other"))
+    prepare(config)
+    evaluate, calls = Trainer._evaluate, []
+
+    def killed(self, sums):
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calls.append(1)
+        evaluate(self, sums)
+
+    monkeypatch.setattr(Trainer, "_evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, say=quiet)
+    assert checkpoint.position(run_folder(config, 0) / "last")["epoch"] == 1
+    monkeypatch.setattr(Trainer, "_evaluate", evaluate)
+    resumed = train(config, say=quiet)
+    expected = checkpoint.trainable_state(whole.model)
+    for name, value in checkpoint.trainable_state(resumed.model).items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+
+
+def test_the_budget_ends_a_run_with_one_evaluated_checkpoint(tiny):
+    config = changed(tiny, training={"minutes": 1e-6, "epochs": 50})
+    train(config, say=quiet)
+    assert len(checkpoint.position(run_folder(config, 0) / "best")["history"]) == 1
+
+
+def test_other_settings_are_refused_when_loading(tiny):
+    with pytest.raises(TrainingError, match="found none: run scripts/train.py"):
+        load_trained(tiny)
+    train(changed(tiny, training={"epochs": 1}), say=quiet)
+    with pytest.raises(TrainingError, match="trained on other data or settings"):
+        load_trained(changed(tiny, training={"epochs": 2}))
+
+
+def test_a_launch_with_fewer_processes_than_asked_is_refused(tiny, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="expected WORLD_SIZE=2 processes, found 1"):
+        train(tiny, say=quiet)
+
+
+def test_heads_follow_the_declared_outcomes(shop, tiny_encoder):
+    model = {"encoder": tiny_encoder, "layers": 1, "lora_rank": 2, "stride": 20, "overlap": 20, "profile_tokens": 8, "duration_bins": 5}
+    two = {"click": {"kind": "binary"}, "duration": {"kind": "duration"}}
+    four = {"click": {"kind": "binary"}, "purchase": {"kind": "binary", "given": "click"},
+            "like": {"kind": "binary", "column": "temperature", "at_least": 5}, "duration": {"kind": "duration", "unit": "ms"}}  # fmt: skip
+    for outcomes in (two, four):
+        config = shop(small_log(), schema={"outcomes": outcomes, "context": ["device", "place"]}, split={"validation": 0.2, "test": 0.2})
+        config = changed(config, model=model, training={"epochs": 1})
+        prepare(config)
+        made = train(config, say=quiet)
+        binary = [n for n, o in outcomes.items() if o["kind"] == "binary"]
+        assert sorted(made.model.heads.binary) == sorted(made.model.heads.logits) == sorted(binary)
+        out = made.model(**load(made.examples(TRAIN), np.array([0])).inputs)
+        assert set(out) == {*binary, "duration_logits", "query", "content"}
+
+
+def test_unsupported_encoders_are_refused(tiny, tmp_path):
+    from transformers import DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path / "distil"
+    DistilBertModel(DistilBertConfig(vocab_size=40, dim=32, n_layers=2, n_heads=4, hidden_dim=64)).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(tiny.model.encoder).save_pretrained(folder)
+    with pytest.raises(ReleaseError, match=r"expected a model_type of \['bert', 'roberta'\], found \"distilbert\""):
+        train(changed(tiny, model={"encoder": str(folder)}), say=quiet)
+    with pytest.raises(ConfigError, match="expected an encoder at"):
+        train(changed(tiny, model={"encoder": str(tmp_path / "nowhere")}), say=quiet)
+    with pytest.raises(ReleaseError, match="expected room for 217 positions"):
+        train(changed(tiny, model={"stride": 100, "overlap": 100}), say=quiet)
+
+
+def test_roberta_works_with_its_own_positions(tiny, tmp_path):
+    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+
+    folder = tmp_path / "roberta"
+    config = RobertaConfig(vocab_size=90, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+                           max_position_embeddings=60, pad_token_id=0, type_vocab_size=1)  # fmt: skip
+    RobertaModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(tiny.model.encoder).save_pretrained(folder)
+    made = train(changed(tiny, model={"encoder": str(folder)}, training={"epochs": 1}), say=quiet)
+    assert made.model.config.first_position == 1
+
+
+def test_retrieval_loss_equals_a_plain_loop(made):
+    examples = made.examples(TRAIN)
+    batch = load(examples, np.array([0, 1, 2]))
+    tasks = Tasks(made.model, made.config.columns, made.processor, made.log, False, 0.1)
+    with torch.no_grad():
+        scale = float(made.model.query_scale.exp())
+        out = made.model(**batch.inputs)
+        rows = batch.inputs["item_row"]
+        click = batch.labels[..., 0]
+        total, count = retrieval_loss(out, batch, made.model.query_scale, click, tasks.log_q[rows], tasks.published[rows])
+    unit = torch.nn.functional.normalize
+    events, expected, seen = int(batch.inputs["events"]), 0.0, 0
+    for b in range(len(click)):
+        for c in range(click.shape[1]):
+            if click[b, c] != 1:
+                continue
+            request = batch.request[b, c]
+            q = next(k for k in range(click.shape[1]) if batch.request[b, k] == request and batch.inputs["kind"][b, events + k] == 2)
+            same = (batch.request == request) & (click == 1)
+            clicked = set(batch.inputs["item"][:, events:][same].tolist())
+            own = int(batch.inputs["item"][b, events + c])
+            logits = {}
+            for u in range(1, len(rows)):
+                if u != own and (u in clicked or tasks.published[rows[u]] > batch.time[b, q]):
+                    continue
+                cosine = unit(out["query"][b, q], dim=0) @ unit(out["content"][u], dim=0)
+                logits[u] = float(cosine * scale - tasks.log_q[rows[u]])
+            expected += float(torch.logsumexp(torch.tensor(list(logits.values())), 0)) - logits[own]
+            seen += 1
+    assert count == seen > 5
+    assert float(total) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_loss_of_a_global_batch_is_the_sum_of_its_shares(made):
+    """Two processes' shares add up to what one process computes: labels are divided by the global number."""
+    examples = made.examples(TRAIN)
+    tasks = Tasks(made.model, made.config.columns, made.processor, made.log, False, 0.1).eval()
+    batch = max(plan(examples.sizes, 16, 600, [0, 0]), key=len)
+    with torch.no_grad():
+        whole = tasks(load(examples, batch))[0]
+        shares = [tasks(load(examples, batch, rank, 2))[0] for rank in (0, 1)]
+    assert float(sum(shares)) == pytest.approx(float(whole), rel=1e-5)
+
+
+def test_a_given_outcome_is_never_likelier_than_its_condition(made):
+    from recllm.feed.score import score
+
+    scores = score(made.model, made.examples(TRAIN), 4_000, torch.device("cpu"))
+    with torch.inference_mode():
+        found = made.model.heads.predictions(scores.raw, "duration")
+    assert (found["purchase"] <= found["click"]).all()
+    assert (found["duration_low"] <= found["duration_median"]).all() and (found["duration_median"] <= found["duration_high"]).all()
+
+
+def test_setup_depends_on_the_seed_alone(tiny):
+    from recllm.feed.log import load_log
+
+    first, second = (setup(tiny, load_log(tiny), 3) for _ in range(2))
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
