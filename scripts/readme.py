@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Put the tables of results/*.json into README.md, between their markers.
+
+    scripts/readme.py            # rewrites README.md
+    scripts/readme.py --check    # ends with 1 when README.md is not what the results say
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from recllm.evaluation.report import markdown
+
+ROOT = Path(__file__).parent.parent
+
+
+def filled(text: str, results: Path) -> str:
+    """README with the block `<!-- results:NAME --> ... <!-- end -->` of each results file replaced by its table."""
+
+    def block(match: re.Match) -> str:
+        found = json.loads((results / f"{match.group(1)}.json").read_text(encoding="utf-8"))
+        return f"<!-- results:{match.group(1)} -->\n{markdown(found, match.group(2) or 'fresh')}\n<!-- end -->"
+
+    return re.sub(r"<!-- results:(\w+)(?: (\w+))? -->.*?<!-- end -->", block, text, flags=re.S)
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    old = path.read_text(encoding="utf-8")
+    new = filled(old, ROOT / "results")
+    if "--check" in sys.argv:
+        sys.exit(int(old != new))
+    path.write_text(new, encoding="utf-8")
