@@ -99,7 +99,7 @@ class ModelSettings(Strict):
     head_width: int = Field(default=128, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     item_id: bool = True
-    item_id_dropout: float = Field(default=0.1, ge=0, lt=1)
+    item_id_dropout: float = Field(default=0.5, ge=0, lt=1)
     counters: bool = True
     cross_rank: int = Field(default=64, ge=0, description="width of the products of item and moment; 0 leaves them out")
 
@@ -107,7 +107,7 @@ class ModelSettings(Strict):
 class TrainingConfig(Strict):
     """DESIGN 6. `minutes` is a wall-clock budget; at least one checkpoint is always trained and evaluated."""
 
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=5, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     tokens_per_batch: int = Field(default=1536, ge=64, description="padded tokens; small batches learn small logs fastest")
     learning_rate: float = Field(default=2e-3, gt=0)

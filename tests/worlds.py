@@ -11,6 +11,7 @@ SCHEMA: dict[str, Any] = {
     "context": {"device": {}, "place": {"kind": "place"}, "mood": {"list": True}, "temperature": {"kind": "number"}},
     "profile": {"age": {"kind": "number"}, "interests": {"list": True}},
     "item_text": ["title", "genres"], "item_category": {"genres": {"list": True}}, "item_number": ["price"],
+    "item_vector": ["image"],
     "published": {"column": "published", "unit": "s"},
     "outcomes": {"click": {"kind": "binary"}, "purchase": {"kind": "binary", "given": "click"},
                  "duration": {"kind": "duration", "clip": 600}},
@@ -37,10 +38,13 @@ def rich_log(users: int = 8, events: int = 60, seed: int = 0) -> str:
 
 def rich_items(items: int = 12) -> str:
     """Two items of the log have no entry here."""
-    rng = random.Random(1)
-    return "".join(json.dumps({"item_id": f"i{i}", "title": f"Film {i}", "genres": rng.sample(["noir", "drama", "war"], rng.randrange(3)),
-                               "price": rng.choice([None, 3, 7.5]), "published": rng.choice([None, START - 864_000])}) + "\n"
-                   for i in range(items))  # fmt: skip
+    rng, lines = random.Random(1), []
+    for i in range(items):
+        row = {"item_id": f"i{i}", "title": f"Film {i}", "genres": rng.sample(["noir", "drama", "war"], rng.randrange(3)),
+               "price": rng.choice([None, 3, 7.5]), "image": rng.choice([None, [i, 1.0, -2.0]]),
+               "published": rng.choice([None, START - 864_000])}  # fmt: skip
+        lines.append(json.dumps(row))
+    return "\n".join(lines) + "\n"
 
 
 def rich_users(users: int = 6) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from recllm.config import Config
 from recllm.data.item_counts import measured_outcomes
+from recllm.errors import DataError
 from recllm.feed.log import Log
 from recllm.model.catalogue_recllm import ItemCounts
 from recllm.model.counters_recllm import CounterSpec
@@ -106,6 +107,7 @@ def fit(config: Config, log: Log) -> RowProcessor:
     spec: dict[str, Any] = {
         "slots": _slots(config, log, counters), "counters": counters.plain(), "categories": _counted_categories(config, log),
         "numbers": [n for n, s in schema.context.items() if s.kind == "number"], "item_numbers": list(schema.item_number),
+        "item_vectors": vector_sizes(log),
         "item_text": list(schema.item_text), "profile": list(schema.profile), "use_counters": config.model.counters,
         "profile_tokens": config.model.profile_tokens, "text_tokens": config.model.text_tokens,
         "stride": config.model.stride, "overlap": config.model.overlap, "train_end": log.report.cuts[0],
@@ -131,6 +133,17 @@ def fit(config: Config, log: Log) -> RowProcessor:
         half = len(schema.item_number)  # flags of unknown values stay 0 and 1
         spec["item_mean"][half:], spec["item_std"][half:] = [0.0] * half, [1.0] * half
     return RowProcessor(spec, items, bare.counts)
+
+
+def vector_sizes(log: Log) -> dict[str, int]:
+    """Length of each precomputed vector field. Raises DataError where the catalogue's differ, or all are missing."""
+    sizes = {}
+    for name, column in log.item_vectors.items():
+        found = {len(v) for v in column if v is not None}
+        if len(found) != 1:
+            raise DataError(f"schema.item_vector.{name}: expected vectors of one length, found lengths {sorted(found) or 'none at all'}")
+        sizes[name] = found.pop()
+    return sizes
 
 
 def train_seconds(config: Config, log: Log) -> np.ndarray:

@@ -30,6 +30,7 @@ class Log:
     items: list[str]
     item_fields: list[dict[str, Any]]
     published: np.ndarray  # (I,) int64 UTC ms, -1 unknown
+    item_vectors: dict[str, list[Any]]  # precomputed vectors by field, one list of numbers or None per item
     candidates: pd.DataFrame  # sampled negatives: row (of this log), item (code)
     report: Report
 
@@ -41,9 +42,10 @@ class Log:
         return self.frame[names].to_numpy(dtype=np.float64)
 
 
-def _records(path: Path, key: str) -> tuple[list[str], list[dict[str, Any]], pd.DataFrame]:
+def _records(path: Path, key: str, apart: list[str]) -> tuple[list[str], list[dict[str, Any]], pd.DataFrame]:
+    """(ids, known fields of each, the table); the columns `apart` are no fields."""
     table = pd.read_parquet(path)
-    rest = table.drop(columns=[key, "listed", *(["published"] if "published" in table else [])])
+    rest = table.drop(columns=[key, "listed", *(n for n in apart if n in table)])
     fields = []
     for record in rest.to_dict("records"):
         known = {n: as_list(v) if isinstance(v, np.ndarray) else v for n, v in record.items()}
@@ -61,7 +63,8 @@ def load_log(config: Config) -> Log:
     parts = [pd.read_parquet(path).assign(split=code) for code, split in enumerate(SPLITS)
              for path in sorted((folder / "data").glob(f"{split}-*.parquet"))]
     frame = pd.concat([p for p in parts if len(p)], ignore_index=True).sort_values(["user", "pos"], kind="stable", ignore_index=True)
-    items, item_fields, item_table = _records(folder / "items.parquet", "item")
+    vectors = [n for n in config.columns.item_vector]
+    items, item_fields, item_table = _records(folder / "items.parquet", "item", ["published", *vectors])
     user, users = pd.factorize(frame["user"])
     first = np.append(np.flatnonzero(np.diff(user, prepend=-1)), len(frame))
     if len(first) - 1 != len(users):
@@ -69,12 +72,13 @@ def load_log(config: Config) -> Log:
     index = pd.Series(np.arange(len(items)), index=pd.Index(items))
     at = frame["request"].where(frame["request"].notna(), frame["time"].astype(str) + "@")
     request = frame.assign(at=at, user=user).groupby(["user", "at"], sort=False).ngroup().to_numpy()
-    known_users, profiles, _ = _records(folder / "users.parquet", "user")
+    known_users, profiles, _ = _records(folder / "users.parquet", "user", [])
     by_user = dict(zip(known_users, profiles, strict=True))
     published = item_table["published"].fillna(-1).to_numpy(dtype=np.int64) if "published" in item_table else np.full(len(items), -1)
     return Log(frame=frame.drop(columns=["user", "split"]), user=user, item=index.reindex(frame["item"]).to_numpy(dtype=np.int64),
                split=frame["split"].to_numpy(dtype=np.int8), request=request, first=first, users=list(users),
                profiles=[by_user.get(u, {}) for u in users], items=items, item_fields=item_fields, published=published,
+               item_vectors={n: item_table[n].tolist() if n in item_table else [None] * len(items) for n in vectors},
                candidates=_candidates(folder, frame, index), report=Report.read_from(folder))
 
 

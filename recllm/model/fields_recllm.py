@@ -115,6 +115,22 @@ def verbalise(values: dict[str, Any]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in parts if text)
 
 
+def declared_vectors(fields: Sequence[dict[str, Any]], dims: dict[str, int]) -> np.ndarray:
+    """Precomputed vectors of items (n, sum of dims) float32, each field scaled to length one, zeros where an item has none.
+
+    Raises RequestError for a vector of another length.
+    """
+    parts = [np.zeros((len(fields), dim), dtype=np.float32) for dim in dims.values()]
+    for part, (name, dim) in zip(parts, dims.items(), strict=True):
+        for row, values in enumerate(fields):
+            vector = np.asarray(values.get(name) if values.get(name) is not None else [], dtype=np.float64)
+            if vector.shape not in ((dim,), (0,)):
+                raise RequestError(f"{name}: expected {dim} numbers, found {vector.size}")
+            if vector.size and np.isfinite(vector).all():
+                part[row] = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    return np.concatenate(parts, axis=1) if parts else np.zeros((len(fields), 0), dtype=np.float32)
+
+
 def with_missing(numbers: np.ndarray) -> np.ndarray:
     """Numbers (n, k) with NaN for unknown -> (n, 2k): values with 0 for unknown, then flags of the unknown ones."""
     unknown = np.isnan(numbers)

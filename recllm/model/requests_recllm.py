@@ -12,7 +12,7 @@ import numpy as np
 
 from .catalogue_recllm import ItemTable
 from .errors_recllm import RequestError, nearest
-from .fields_recllm import as_number, as_text, verbalise
+from .fields_recllm import as_number, as_text, declared_vectors, verbalise
 from .processing_recllm import Example, RowProcessor, Rows, Timeline
 from .timeline_recllm import known_at, visible, window_start
 
@@ -82,7 +82,7 @@ class RequestReader:
         self.schema: dict[str, Any] = processor.spec["schema"]
         self.index = {item: row for row, item in enumerate(processor.items.ids)}
         self.context_fields = [*(s.name for s in processor.by_group["context"]), *processor.numbers]
-        groups = ("item_text", "item_category", "item_number")
+        groups = ("item_text", "item_category", "item_number", "item_vector")
         self.item_fields = list(dict.fromkeys(name for group in groups for name in self.schema[group]))
         self.warned = False
 
@@ -164,7 +164,9 @@ class RequestReader:
         published = [parse_time(f["published"], "UTC", "auto", f'candidate "{i}": published')[0] if f.get("published") else -1
                      for i, f in new.items()]
         table = self.processor.item_table(list(new), list(new.values()), np.array(published), np.zeros(len(new), dtype=np.int64))
-        table.vector = self.encode([verbalise({n: f.get(n) for n in self.processor.spec["item_text"]}) for f in new.values()])
+        texts = [verbalise({n: f.get(n) for n in self.processor.spec["item_text"]}) for f in new.values()]
+        declared = declared_vectors(list(new.values()), self.processor.spec["item_vectors"])
+        table.vector = np.concatenate([self.encode(texts), declared], axis=1)
         size = len(self.processor.items)
         return self.processor.items.extended(table), {**self.index, **{item: size + k for k, item in enumerate(new)}}
 

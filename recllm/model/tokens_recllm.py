@@ -13,7 +13,11 @@ class TokenEncoder(nn.Module):
     def __init__(self, config: RecllmConfig, width: int, vector_width: int) -> None:
         super().__init__()
         self.config = config
+        self.vector_width = vector_width
         self.project = nn.Linear(vector_width, width)
+        self.extra = nn.Linear(config.extra_width, width, bias=False) if config.extra_width else None
+        # precomputed vectors come in as far as they help
+        self.extra_gate = nn.Parameter(torch.zeros(())) if config.extra_width else None
         self.ids = nn.Embedding(config.item_ids, width, padding_idx=0)
         self.id_gate = nn.Parameter(torch.ones(()))
         self.fields = nn.EmbeddingBag(config.table_size, width, mode="sum", padding_idx=0)
@@ -32,13 +36,18 @@ class TokenEncoder(nn.Module):
         return flat.reshape(*codes.shape[:-1], self.fields.embedding_dim)
 
     def content(self, vector: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """What an item is, (U, V) and (U,) -> (U, W): project(vector) + gated id residual, the part that retrieval scores.
+        """What an item is, (U, V + extra) and (U,) -> (U, W): project(vector) + gated precomputed vectors + gated id residual, the
+        part that retrieval scores.
 
         Ids are dropped at random in training, so that an item never seen in training (row 0, always zero) is nothing unusual.
         """
         if self.training and self.config.item_id_dropout:
             ids = ids * (torch.rand(len(ids), device=ids.device) >= self.config.item_id_dropout)
-        return self.project(vector) + self.id_gate * self.ids(ids)
+        text, extra = vector[:, : self.vector_width], vector[:, self.vector_width :]
+        known = self.project(text) + self.id_gate * self.ids(ids)
+        if self.extra is None or self.extra_gate is None:
+            return known
+        return known + torch.tanh(self.extra_gate) * self.extra(extra)
 
     def forward(self, content: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Tokens (B, T, W). `content` (U, W) of the batch's distinct items, whose row 0 is no item."""

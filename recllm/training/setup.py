@@ -17,7 +17,7 @@ from recllm.feed.fit import fit
 from recllm.feed.log import Log
 from recllm.feed.vectors import cached_vectors
 from recllm.model.configuration_recllm import RecllmConfig
-from recllm.model.fields_recllm import verbalise
+from recllm.model.fields_recllm import declared_vectors, verbalise
 from recllm.model.modeling_recllm import RecllmModel
 from recllm.model.processing_recllm import CANDIDATE, RowProcessor
 
@@ -70,7 +70,8 @@ def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedMod
     return RecllmConfig.checked(
         encoder=_encoder_plain(encoder), encoder_name=Path(settings.encoder).name if local else settings.encoder,
         table_size=processor.table_size, token_numbers=len(processor.number_names()), item_numbers=processor.items.num.shape[1],
-        context_slots=sum(s.width for s in slots), item_ids=1 + int(processor.items.id_row.max()), binary=schema.binary, given=given,
+        context_slots=sum(s.width for s in slots), item_ids=1 + int(processor.items.id_row.max()),
+        extra_width=sum(processor.spec["item_vectors"].values()), binary=schema.binary, given=given,
         duration=schema.duration, **{name: getattr(settings, name) for name in names})
 
 
@@ -97,7 +98,9 @@ def setup(config: Config, log: Log, seed: int | None = None) -> Setup:
     texts = [verbalise({n: f.get(n) for n in processor.spec["item_text"]}) for f in log.item_fields]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.nn.Module.to(model, device).eval()
-    processor.items.vector = cached_vectors(model, tokenizer, texts, config.model.text_tokens, Path(config.folder) / "vectors.safetensors")
+    tower = cached_vectors(model, tokenizer, texts, config.model.text_tokens, Path(config.folder) / "vectors.safetensors")
+    columns = [{name: column[i] for name, column in log.item_vectors.items()} for i in range(len(log.items))]
+    processor.items.vector = np.concatenate([tower, declared_vectors(columns, processor.spec["item_vectors"])], axis=1)
     torch.nn.Module.to(model, "cpu")
     _start_tokens(model, processor, tokenizer)
     made = Setup(config, log, model, processor, tokenizer)

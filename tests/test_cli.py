@@ -1,0 +1,110 @@
+"""The commands as a user types them, from a raw log to lists, on one small log."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from recllm.cli import main
+from tests.conftest import HEADER
+from tests.worlds import rich_config
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def shop_folder(tiny_encoder, tmp_path_factory):
+    """(config file, folder) of a log that is prepared, trained, evaluated and released by the commands."""
+    folder = tmp_path_factory.mktemp("cli")
+    plain = rich_config(folder, tiny_encoder).model_dump(mode="json", by_alias=True)
+    plain["training"] |= {"epochs": 1}
+    plain["evaluation"] |= {"slices": ["device", "items", "users", "age"], "min_slice": 5, "bootstrap": 20}
+    plain["recommend"] |= {"title": "title"}
+    path = folder / "rich.yaml"
+    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECLLM_RUNS", str(folder / "runs"))
+        for command in (["prepare"], ["train"], ["evaluate", "--export-features", str(folder / "features")], ["release"]):
+            assert main([command[0], str(path), *command[1:]]) == 0, command
+    return path, folder
+
+
+@pytest.fixture(autouse=True)
+def _same_runs(shop_folder, monkeypatch):
+    monkeypatch.setenv("RECLLM_RUNS", str(shop_folder[1] / "runs"))
+
+
+def test_results_have_rows_for_every_model_and_binary_outcome_on_equal_rows(shop_folder):
+    found = json.loads((shop_folder[1] / "runs/rich/results.json").read_text())
+    assert {"command", "commit", "rows"} <= set(found)
+    rows = pd.DataFrame(found["rows"])
+    assert list(rows) == ["model", "task", "metric", "slice", "counters", "mean", "low", "high", "seeds", "n"]
+    whole = rows[(rows["slice"] == "all") & (rows["metric"] == "logloss")]
+    for task in ("click", "purchase"):
+        one = whole[whole["task"] == task]
+        assert set(one["model"]) == {"recllm", "item-rate", "logistic-counters", "lightgbm-counters", "mlp-seed"}
+        assert one["n"].nunique() == 1
+    assert set(rows[rows["model"] == "mlp-seed"]["counters"]) == {"fresh"}
+    assert set(rows[rows["model"] == "recllm"]["counters"]) == {"fresh", "frozen"}
+    assert {"device=tv", "items=known"} <= set(rows["slice"])
+    assert {"mae", "mse", "xauc", "coverage"} <= set(rows[(rows["model"] == "recllm") & (rows["task"] == "duration")]["metric"])
+
+
+def test_exported_features_are_what_a_baseline_was_fitted_on(shop_folder):
+    train = pd.read_parquet(shop_folder[1] / "features/train.parquet")
+    assert {"user_events", "item_click_n", "user_category_click_sum", "context_device", "profile_age", "y_click"} <= set(train)
+    assert len(pd.read_parquet(shop_folder[1] / "features/test.parquet")) > 100
+
+
+def test_recommend_prints_titles_and_refuses_an_undeclared_field_by_name(shop_folder, capsys):
+    path, _ = shop_folder
+    assert main(["recommend", str(path), "--user", "u1", "u7", "--device", "tv", "--top-k", "3"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("Film ") >= 4 and "user u1:" in out and "click" in out
+    assert main(["recommend", str(path), "--user", "u1", "--devise", "tv"]) == 2
+    assert '"--devise": expected --field value' in capsys.readouterr().err
+    assert main(["recommend", str(path), "--user", "nobody"]) == 2
+    assert 'user "nobody" is not in the prepared log' in capsys.readouterr().err
+
+
+def test_predict_writes_every_candidate_or_nothing(shop_folder, capsys):
+    path, folder = shop_folder
+    good = {"id": "a", "context": {"time": 1700090000}, "candidates": ["i1", "i2"]}
+    requests, out = folder / "requests.jsonl", folder / "out.parquet"
+    requests.write_text(json.dumps(good) + "\n" + json.dumps({**good, "id": "b", "candidates": ["i3"]}) + "\n")
+    assert main(["predict", str(path), str(requests), str(out)]) == 0
+    table = pd.read_parquet(out)
+    assert table["request"].tolist() == ["a", "a", "b"] and table["click"].between(0, 1).all()
+    out.unlink()
+    requests.write_text(json.dumps(good) + "\n{broken\n")
+    assert main(["predict", str(path), str(requests), str(out)]) == 2
+    assert "requests.jsonl:2: expected a request as one line of JSON" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_check_lists_the_first_problems_with_their_lines(tmp_path, capsys):
+    rows = [f"u{i},i1,{'never' if i % 2 else 1_700_000_000},,tv,Oslo,1,1,0,5" for i in range(60)]
+    (tmp_path / "log.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    plain = {"name": "shop", "data": {"interactions": str(tmp_path / "log.csv"), "workers": 1},
+             "schema": {"user": "user_id", "item": "item_id", "time": "ts", "outcomes": {"click": {"kind": "binary"}}}}  # fmt: skip
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(plain))
+    assert main(["prepare", str(tmp_path / "shop.yaml"), "--check"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("bad_time: {") == 20 and "log.csv:3: bad_time" in out and "30  bad_time: time is empty or unreadable" in out
+
+
+@pytest.mark.parametrize("name", ["prepare", "train", "evaluate", "predict", "recommend", "release"])
+def test_every_script_is_a_command(name):
+    found = subprocess.run([sys.executable, str(ROOT / "scripts" / f"{name}.py"), "--help"], capture_output=True, text=True)
+    assert found.returncode == 0 and "config" in found.stdout
+    assert os.access(ROOT / "scripts" / f"{name}.py", os.X_OK)
+
+
+def test_an_error_is_one_line(tmp_path, capsys):
+    assert main(["prepare", str(tmp_path / "none.yaml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
