@@ -24,7 +24,7 @@ def shop_folder(tiny_encoder, tmp_path_factory):
     plain = rich_config(folder, tiny_encoder).model_dump(mode="json", by_alias=True)
     plain["training"] |= {"epochs": 1}
     plain["evaluation"] |= {"slices": ["device", "items", "users", "age"], "min_slice": 5, "bootstrap": 20}
-    plain["recommend"] |= {"title": "title"}
+    plain["recommend"] |= {"title": "title", "exclude_seen": False}
     path = folder / "rich.yaml"
     path.write_text(yaml.safe_dump(plain), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:

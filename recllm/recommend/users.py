@@ -32,6 +32,8 @@ def request_for(log: Log, processor: RowProcessor, user: str, context: dict[str,
 
 def table(entries: list[dict[str, Any]], title: str | None, outcomes: list[str], duration: str | None) -> str:
     """A list as aligned text: rank, title or id, predictions."""
+    if not entries:
+        return "  nothing to recommend: every published item is in the history (recommend.exclude_seen: false ranks those too)"
     lines = []
     for rank, entry in enumerate(entries, start=1):
         shown = [f"{n} {entry[n]:5.1%}" for n in outcomes] + ([f"{duration} {entry[duration]:4.0f} s"] if duration else [])

@@ -29,7 +29,8 @@ def config(tmp_path, monkeypatch):
     """configs/ads.yaml over a small simulated log that has been written already."""
     monkeypatch.setenv("RECLLM_CACHE", str(tmp_path))
     simulate(tmp_path / "ads", **SIZE)
-    return load_config("configs/ads.yaml", ["data.format=auto", "data.workers=1", "training.epochs=3", "model.layers=2"])
+    small = ["data.format=auto", "data.workers=1", "training.epochs=4", "training.tokens_per_batch=512", "model.layers=2"]
+    return load_config("configs/ads.yaml", small)
 
 
 def test_a_small_real_training_reaches_the_floor(config):
