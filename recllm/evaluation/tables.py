@@ -39,7 +39,7 @@ def _columns(name: str, values: list[Any], many: bool, train: list[Any], number:
         return {name: np.array([np.nan if v is None else v for v in values], dtype=float)}
     if not many:
         known = {text: code for code, text in enumerate(sorted({t for t in map(as_text, train) if t is not None}))}
-        codes = [known.get(text, -1) for text in map(as_text, values)]  # unseen values are missing
+        codes = [known.get(text or "", -1) for text in map(as_text, values)]  # unseen values are missing
         return {name: pd.Categorical.from_codes(codes, categories=list(known))}
     counts = pd.Series([v for value in train for v in as_list(value)], dtype=object).value_counts()
     sets = [set(as_list(value)) for value in values]

@@ -21,6 +21,7 @@ class Batch:
     time: torch.Tensor  # (B, C) int64 ms of each row; 0 for padding
     row: torch.Tensor  # (B, C) log row of each candidate, -1 for queries, padding and sampled negatives
     total: torch.Tensor  # (o,) known labels in the whole global batch, weighted
+    scored: torch.Tensor  # (U,) bool, which of the inputs' distinct items are scored anywhere in the global batch
     clicks: torch.Tensor  # () positives of the first binary outcome in the whole global batch
 
     def to(self, device: torch.device) -> "Batch":
@@ -60,7 +61,8 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
     empty = len(mine) == 0
     mine = batch[:1] if empty else mine
     built = [examples[int(i)] for i in mine]
-    inputs = examples.processor.collate(built, also=examples.scored(batch) if ranks > 1 else None)
+    everywhere = examples.scored(batch)
+    inputs = examples.processor.collate(built, also=everywhere)
     events, tokens = int(inputs["events"]), inputs["n"].shape[1]
     b, c, names = len(mine), tokens - events, examples.names
     labels, weight = np.full((b, c, len(names)), np.nan), np.zeros((b, c))
@@ -83,4 +85,5 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
         total += (~np.isnan(y) * w[:, None]).sum(0)
         clicks += float((y[:, examples.click] == 1).sum())
     return Batch(inputs, torch.from_numpy(labels).float(), torch.from_numpy(weight).float(), torch.from_numpy(request),
-                 torch.from_numpy(time), torch.from_numpy(row), torch.from_numpy(total).float(), torch.tensor(clicks))
+                 torch.from_numpy(time), torch.from_numpy(row), torch.from_numpy(total).float(),
+                 torch.from_numpy(np.isin(inputs["item_row"].numpy(), everywhere)), torch.tensor(clicks))

@@ -19,8 +19,10 @@ except ImportError:  # merged releases load without it; the others say what is m
     inject_adapter_in_model = None  # type: ignore[assignment]
 
 
-def _encoder(plain: dict[str, Any], layers: int) -> Any:
-    config = AutoConfig.for_model(**{**plain, "num_hidden_layers": layers, "attention_probs_dropout_prob": 0.0})
+def _encoder(plain: dict[str, Any], layers: int, dropout: float) -> Any:
+    # attention dropout stays 0: with it sdpa is slow on CPU
+    settings = {"num_hidden_layers": layers, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
+    config = AutoConfig.for_model(**{**plain, **settings})
     return AutoModel.from_config(config, attn_implementation=NAME, add_pooling_layer=False)
 
 
@@ -34,8 +36,8 @@ class RecllmModel(PreTrainedModel):
 
     def __init__(self, config: RecllmConfig) -> None:
         super().__init__(config)
-        self.tower = _encoder(config.encoder, config.encoder["num_hidden_layers"])
-        self.body = _encoder(config.encoder, config.layers)
+        self.tower = _encoder(config.encoder, config.encoder["num_hidden_layers"], 0.0)
+        self.body = _encoder(config.encoder, config.layers, config.dropout)
         width = config.encoder["hidden_size"]
         self.tokens = TokenEncoder(config, width, width)
         self.query = nn.Linear(width, width)

@@ -7,6 +7,20 @@ from .configuration_recllm import RecllmConfig
 from .processing_recllm import QUERY
 
 
+class Cross(nn.Module):
+    """Products of what the item is with the moment, as in factorisation machines (Rendle 2010), in `rank` dimensions."""
+
+    def __init__(self, rank: int, width: int) -> None:
+        super().__init__()
+        self.item = nn.Linear(width, rank, bias=False)
+        self.moment = nn.Linear(width, rank, bias=False)
+        self.out = nn.Linear(rank, width, bias=False)
+
+    def forward(self, items: torch.Tensor, index: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        """Items (U, W), the item of each token (B, T), moments (B, T, W) -> (B, T, W)."""
+        return self.out(self.item(items)[index] * self.moment(moment))
+
+
 class TokenEncoder(nn.Module):
     """Item vector, id residual, fields and numbers -> tokens. W is the encoder's width, V that of the item vectors."""
 
@@ -22,12 +36,10 @@ class TokenEncoder(nn.Module):
         self.id_gate = nn.Parameter(torch.ones(()))
         self.fields = nn.EmbeddingBag(config.table_size, width, mode="sum", padding_idx=0)
         self.numbers = nn.Linear(config.token_numbers, width)
-        self.item_numbers = nn.Linear(max(config.item_numbers, 1), width)
+        self.item_numbers = nn.Linear(config.item_numbers, width) if config.item_numbers else None
         self.mask = nn.Parameter(torch.zeros(width))  # starts as the embedding of [MASK]
         # products of what the item is with the moment: sums of embeddings alone leave every such cross to the layers above
-        self.cross_item = nn.Linear(width, max(config.cross_rank, 1), bias=False)
-        self.cross_moment = nn.Linear(width, max(config.cross_rank, 1), bias=False)
-        self.cross = nn.Linear(max(config.cross_rank, 1), width, bias=False)
+        self.cross = Cross(config.cross_rank, width) if config.cross_rank else None
         self.norm = nn.LayerNorm(width)
 
     def bag(self, codes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -52,17 +64,16 @@ class TokenEncoder(nn.Module):
     def forward(self, content: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Tokens (B, T, W). `content` (U, W) of the batch's distinct items, whose row 0 is no item."""
         fields = content + self.bag(batch["item_cat"], batch["item_weight"]) if batch["item_cat"].shape[1] else content
-        if self.config.item_numbers:
+        if self.item_numbers is not None:
             fields = fields + self.item_numbers(batch["item_num"])
         item = fields[batch["item"]]
         moment = self.bag(batch["cat"], batch["weight"])
         query = (batch["kind"] == QUERY)[..., None]
         token = torch.where(query, self.mask.to(item.dtype), item) + moment + self.numbers(batch["num"])
-        if self.config.cross_rank:
+        if self.cross is not None:
             slots = self.config.context_slots
             context = self.bag(batch["cat"][..., :slots], batch["weight"][..., :slots])
-            product = self.cross_item(fields)[batch["item"]] * self.cross_moment(context)
-            token = token + self.cross(product).masked_fill(query, 0.0)
+            token = token + self.cross(fields, batch["item"], context).masked_fill(query, 0.0)
         return self.norm(token)
 
     @torch.no_grad()
@@ -76,7 +87,7 @@ class TokenEncoder(nn.Module):
         self.norm.weight.fill_(float(spread))
         self.norm.bias.copy_(centre)
         self.ids.weight.zero_()
-        for layer in (self.project, self.numbers, self.item_numbers):
+        for layer in (m for m in (self.project, self.numbers, self.item_numbers) if m is not None):
             nn.init.normal_(layer.weight, std=float(spread) / layer.in_features**0.5)
             nn.init.zeros_(layer.bias)
         nn.init.normal_(self.project.weight, std=float(spread))  # item vectors have length one

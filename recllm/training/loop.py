@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm import tqdm
 
 from recllm.errors import TrainingError
@@ -19,6 +19,7 @@ from recllm.training import checkpoint
 from recllm.training.calibration import calibrate
 from recllm.training.setup import TRAIN, VALIDATION, Setup
 from recllm.training.tasks import Tasks
+from recllm.training.trackers import trackers
 
 
 @dataclass
@@ -35,9 +36,10 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def accelerator_for(settings: Any) -> Accelerator:
+def accelerator_for() -> Accelerator:
     """Fail where `accelerate launch` started fewer processes than asked, as `--cpu --num_processes 2` does in silence."""
-    accelerator = Accelerator(log_with=list(settings.trackers) or None)
+    # buffers are calibration and bins, the same everywhere: sending them at every step would buy nothing
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != world:
         raise TrainingError(f"expected WORLD_SIZE={world} processes, found {accelerator.num_processes}: on CPU launch with "
@@ -62,13 +64,14 @@ class Trainer:
     def __init__(self, setup: Setup, folder: Path, seed: int, accelerator: Accelerator | None = None) -> None:
         self.setup, self.folder, self.seed = setup, folder, seed
         self.settings = setup.config.training
-        self.accelerator = accelerator or accelerator_for(self.settings)
+        self.accelerator = accelerator or accelerator_for()
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
         tasks = Tasks(setup.model, setup.config.columns, setup.processor, setup.log, self.settings.loss == "uncertainty",
                       self.settings.retrieval_weight)
         self.tasks, self.optimizer = self.accelerator.prepare(tasks, optimizer_for(tasks, self.settings))
         self.bare = self.accelerator.unwrap_model(self.tasks)
         self.train, self.validation = setup.examples(TRAIN), setup.examples(VALIDATION)
+        self.trackers = trackers(list(self.settings.trackers), folder) if self.accelerator.is_main_process else []
         self.progress = Progress()
         self.started = time.monotonic()
 
@@ -201,9 +204,9 @@ class Trainer:
             return
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, **facts}) + "\n")
-        if kind == "evaluation" and self.accelerator.log_with:
-            self.accelerator.log({f"validation/{k}": v for k, v in facts["validation"].items()}, step=facts["step"])
         if kind == "evaluation":
+            for tracker in self.trackers:
+                tracker.log({f"{part}/{k}": v for part in ("train", "validation") for k, v in facts[part].items()}, facts["step"])
             shown = ", ".join(f"{k} {v:.4f}" for k, v in facts["validation"].items())
             tqdm.write(f"step {facts['step']} (epoch {facts['epoch']:.2f}, {facts['seconds']:.0f} s): validation {shown}"
                        f"{'  best' if facts['best'] else ''}")

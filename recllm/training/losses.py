@@ -30,7 +30,7 @@ def duration_loss(heads: Heads, raw: dict[str, torch.Tensor], seconds: torch.Ten
 
 def retrieval_loss(out: dict[str, torch.Tensor], batch: Batch, scale: torch.Tensor, click: torch.Tensor, log_q: torch.Tensor,
                    published: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Sampled softmax of each request's query against the batch's distinct items: (sum over targets, number of targets).
+    """Sampled softmax of each request's query against the global batch's scored items: (sum over targets, number of targets).
 
     Targets are the request's clicked candidates; its other clicked items are no negatives, items published after its time are
     masked. `log_q` (U,) is the log share of train clicks of each item, subtracted from its score in training only
@@ -45,7 +45,7 @@ def retrieval_loss(out: dict[str, torch.Tensor], batch: Batch, scale: torch.Tens
     queries, contents = normalize(out["query"][where], dim=-1), normalize(out["content"], dim=-1)
     scores = queries @ contents.T * scale.exp() - log_q
     later = published[None, :] > batch.time[where][:, None]
-    later[:, 0] = True  # row 0 is no item
+    later |= ~batch.scored  # items that only stand in histories, and row 0, which is no item
     request, order = batch.request[where].sort()
     at = torch.searchsorted(request, batch.request[clicked]).clamp(max=len(request) - 1)
     query_of, target = order[at], item[clicked]

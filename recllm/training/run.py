@@ -32,7 +32,7 @@ def train(config: Config, *, seed: int | None = None, again: bool = False, say: 
     """
     seed = config.training.seed if seed is None else seed
     folder, log = run_folder(config, seed), load_log(config)
-    accelerator = accelerator_for(config.training)  # before any file: a wrong launch leaves nothing
+    accelerator = accelerator_for()  # before any file: a wrong launch leaves nothing
     mark = _mark(config)
     same = (folder / "mark").is_file() and (folder / "mark").read_text() == mark
     if accelerator.is_main_process and (again or not same):

@@ -79,7 +79,7 @@ def _encoder_plain(encoder: PreTrainedModel) -> dict:
     """The encoder's config as JSON without local paths."""
     plain = encoder.config.to_dict()
     keep = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-            "hidden_act", "hidden_dropout_prob", "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
+            "hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
             "pad_token_id", "position_embedding_type")
     return {k: plain[k] for k in keep if k in plain}
 

@@ -168,8 +168,9 @@ def test_retrieval_loss_equals_a_plain_loop(made):
             clicked = set(batch.inputs["item"][:, events:][same].tolist())
             own = int(batch.inputs["item"][b, events + c])
             logits = {}
+            scored = {int(i) for g in range(3) for i in examples.groups[g].item}
             for u in range(1, len(rows)):
-                if u != own and (u in clicked or tasks.published[rows[u]] > batch.time[b, q]):
+                if u != own and (u in clicked or int(rows[u]) not in scored or tasks.published[rows[u]] > batch.time[b, q]):
                     continue
                 cosine = unit(out["query"][b, q], dim=0) @ unit(out["content"][u], dim=0)
                 logits[u] = float(cosine * scale - tasks.log_q[rows[u]])
