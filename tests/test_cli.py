@@ -26,7 +26,7 @@ def shop_folder(tiny_encoder, tmp_path_factory):
     plain["evaluation"] |= {"slices": ["device", "items", "users", "age"], "min_slice": 5, "bootstrap": 20}
     plain["recommend"] |= {"title": "title", "exclude_seen": False}
     path = folder / "rich.yaml"
-    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECLLM_RUNS", str(folder / "runs"))
         for command in (["prepare"], ["train"], ["evaluate", "--export-features", str(folder / "features")], ["release"]):
@@ -92,7 +92,7 @@ def test_check_lists_the_first_problems_with_their_lines(tmp_path, capsys):
     (tmp_path / "log.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     plain = {"name": "shop", "data": {"interactions": str(tmp_path / "log.csv"), "workers": 1},
              "schema": {"user": "user_id", "item": "item_id", "time": "ts", "outcomes": {"click": {"kind": "binary"}}}}  # fmt: skip
-    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(plain))
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     assert main(["prepare", str(tmp_path / "shop.yaml"), "--check"]) == 1
     out = capsys.readouterr().out
     assert out.count("bad_time: {") == 20 and "log.csv:3: bad_time" in out and "30  bad_time: time is empty or unreadable" in out

@@ -167,7 +167,7 @@ class Trainer:
         better = total < progress.best
         progress.best, progress.best_step = (total, progress.step) if better else (progress.best, progress.best_step)
         progress.worse = 0 if better else progress.worse + 1
-        train = torch.stack(sums).mean(0).tolist() if sums else []
+        train = self.accelerator.reduce(torch.stack(sums).mean(0), "sum").tolist() if sums else []  # each process held its share
         record = {"step": progress.step, "epoch": progress.epoch + progress.batch / max(self.batches, 1), "validation": losses,
                   "train": dict(zip(names, train, strict=False)), "best": better, "seconds": self._seconds()}
         progress.history.append(record)

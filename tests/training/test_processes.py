@@ -22,7 +22,7 @@ def test_two_processes_equal_one(tmp_path, tiny_encoder, monkeypatch):
     config = rich_config(tmp_path, tiny_encoder, dropout=0.0, item_id_dropout=0.0)
     plain = config.model_dump(mode="json", by_alias=True)
     plain["training"] |= {"epochs": 1, "tokens_per_batch": 400}
-    (tmp_path / "rich.yaml").write_text(yaml.safe_dump(plain))
+    (tmp_path / "rich.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     config = type(config).model_validate(plain)
     prepare(config)
     train(config, say=lambda _: None)
