@@ -42,17 +42,20 @@ class TimeColumn(Strict):
 
 
 class CategoryField(Strict):
-    """A field of values from a vocabulary. `list: true` holds several values in one cell, split at `separator`."""
+    """A field of values from a vocabulary, of numbers, or of free text (context only, read by the text tower).
+
+    `list: true` holds several values in one cell, split at `separator`.
+    """
 
     column: str | None = None
-    kind: Literal["category", "number", "place"] = "category"
+    kind: Literal["category", "number", "place", "text"] = "category"
     list: bool = False
     separator: str = "|"
 
     @model_validator(mode="after")
     def _list_of_categories(self) -> "CategoryField":
-        if self.list and self.kind == "number":
-            raise ValueError("expected a category for list: true, found kind: number")
+        if self.list and self.kind in ("number", "text"):
+            raise ValueError(f"expected a category for list: true, found kind: {self.kind}")
         return self
 
 

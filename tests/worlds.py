@@ -8,7 +8,8 @@ from recllm.config import Config
 
 SCHEMA: dict[str, Any] = {
     "user": "user_id", "item": "item_id", "time": {"column": "ts", "zone": "Europe/Berlin"},
-    "context": {"device": {}, "place": {"kind": "place"}, "mood": {"list": True}, "temperature": {"kind": "number"}},
+    "context": {"device": {}, "place": {"kind": "place"}, "mood": {"list": True},
+                "temperature": {"kind": "number"}, "query": {"kind": "text"}},
     "profile": {"age": {"kind": "number"}, "interests": {"list": True}},
     "item_text": ["title", "genres"], "item_category": {"genres": {"list": True}}, "item_number": ["price"],
     "item_vector": ["image"],
@@ -30,7 +31,8 @@ def rich_log(users: int = 8, events: int = 60, seed: int = 0) -> str:
             row = {"user_id": f"u{user}", "item_id": f"i{rng.randrange(14)}", "device": rng.choice(["tv", "mobile", None]),
                    "ts": now if rng.random() < 0.5 else f"2023-11-15T{rng.randrange(10, 24)}:30:00+0{rng.randrange(4)}:00",
                    "place": rng.choice(["Oslo", "Rome"]), "mood": rng.sample(["calm", "busy", "curious"], rng.randrange(3)),
-                   "temperature": rng.choice([None, 3.5, -2]), "click": click, "purchase": rng.choice([0, 1]) if click else 0,
+                   "temperature": rng.choice([None, 3.5, -2]), "query": rng.choice([None, "a film", "war: the old one"]),
+                   "click": click, "purchase": rng.choice([0, 1]) if click else 0,
                    "duration": rng.choice([None, 0, 4.25, 300, 5_000])}  # fmt: skip
             lines.append(json.dumps(row))
     return "\n".join(lines) + "\n"

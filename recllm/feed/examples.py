@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from recllm.feed.log import Log
 from recllm.model.fields_recllm import verbalise
-from recllm.model.processing_recllm import Example, RowProcessor, Rows, Timeline
+from recllm.model.processing_recllm import ROW_PARTS, Example, RowProcessor, Rows, Timeline
 from recllm.model.timeline_recllm import window_start
 
 MOST_CANDIDATES = 256  # of one example; more rows become a further example over the same events
@@ -36,7 +36,9 @@ class Examples:
         measured = processor.counters.outcomes
         context = {s.name: log.frame[s.name].tolist() for s in processor.by_group["context"]}
         context |= {name: log.frame[name].tolist() for name in processor.numbers}
-        encoded = processor.rows(log.item, log.time(), log.frame["utc_offset"].to_numpy(dtype=np.int64), context)
+        context |= {name: log.frame[name].tolist() for name in processor.texts}
+        rows_of = {text: row for row, text in enumerate(log.context_texts(processor.texts), start=1)}
+        encoded = processor.rows(log.item, log.time(), log.frame["utc_offset"].to_numpy(dtype=np.int64), context, rows_of)
         known = log.frame["known_at"].to_numpy(dtype=np.int64)
         self.timeline = Timeline(**vars(encoded), known=known, outcomes=log.labels(measured))
         self.n_before = log.frame["n_before"].to_numpy(dtype=np.int64)
@@ -87,7 +89,7 @@ class Examples:
         n = self._visible(group)
         _, query = np.unique(self.log.request[group.row], return_index=True)
         events = self.timeline.take(slice(group.start, group.start + int(n.max())))
-        asked = Rows(**{k: getattr(self.timeline, k)[group.row] for k in ("item", "time", "cat", "weight", "num")})
+        asked = Rows(**{k: getattr(self.timeline, k)[group.row] for k in ROW_PARTS})
         asked.item = group.item
         queries = asked.take(query)
         queries.item = np.full(len(query), -1)

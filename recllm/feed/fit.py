@@ -65,7 +65,7 @@ def _slots(config: Config, log: Log, counters: CounterSpec) -> list[dict[str, An
     schema, train = config.columns, log.split == TRAIN
     slots = []
     for name, spec in schema.context.items():
-        if spec.kind != "number":
+        if spec.kind not in ("number", "text"):
             values = _vocabulary(log.frame.loc[train, name].tolist(), spec.list)
             slots.append({"name": name, "group": "context", "values": values, "many": spec.list})
     slots += [{"name": name, "group": "time", "values": values} for name, values in TIME_SLOTS.items()]
@@ -106,7 +106,8 @@ def fit(config: Config, log: Log) -> RowProcessor:
     train = log.split == TRAIN
     spec: dict[str, Any] = {
         "slots": _slots(config, log, counters), "counters": counters.plain(), "categories": _counted_categories(config, log),
-        "numbers": [n for n, s in schema.context.items() if s.kind == "number"], "item_numbers": list(schema.item_number),
+        "numbers": [n for n, s in schema.context.items() if s.kind == "number"],
+        "texts": [n for n, s in schema.context.items() if s.kind == "text"], "item_numbers": list(schema.item_number),
         "item_vectors": vector_sizes(log),
         "item_text": list(schema.item_text), "profile": list(schema.profile), "use_counters": config.model.counters,
         "profile_tokens": config.model.profile_tokens, "text_tokens": config.model.text_tokens,

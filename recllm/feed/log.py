@@ -37,6 +37,10 @@ class Log:
     def time(self) -> np.ndarray:
         return self.frame["time"].to_numpy(dtype=np.int64)
 
+    def context_texts(self, names: list[str]) -> list[str]:
+        """Distinct texts of free-text context fields, in the order of their vectors."""
+        return sorted({str(v).strip() for name in names for v in self.frame[name].dropna().unique()})
+
     def labels(self, names: list[str]) -> np.ndarray:
         """(N, len(names)) float64, NaN unknown."""
         return self.frame[names].to_numpy(dtype=np.float64)

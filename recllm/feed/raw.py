@@ -25,7 +25,7 @@ class RawRequests:
 
     def __init__(self, log: Log, processor: RowProcessor) -> None:
         self.log, self.processor, schema = log, processor, processor.spec["schema"]
-        self.context = [*(s.name for s in processor.by_group["context"]), *processor.numbers]
+        self.context = [*(s.name for s in processor.by_group["context"]), *processor.numbers, *processor.texts]
         measured = processor.counters.outcomes
         wanted = ["time", "utc_offset", "known_at", *self.context, *measured]
         self.columns = {name: log.frame[name].tolist() for name in wanted}

@@ -10,7 +10,7 @@ SUPPORTED = {"bert": 0, "roberta": 1}  # encoder type -> positions start at 0, o
 DEFAULTS: dict[str, Any] = {
     "encoder": {}, "encoder_name": "", "layers": 3, "lora_rank": 8, "lora_alpha": 16.0, "profile_tokens": 32, "text_tokens": 48,
     "stride": 100, "overlap": 100, "table_size": 1, "token_numbers": 1, "context_slots": 1, "item_numbers": 0, "item_ids": 1,
-    "extra_width": 0,
+    "extra_width": 0, "text_fields": 0,
     "item_id_dropout": 0.1, "binary": [], "given": {}, "duration": None, "duration_bins": 24, "head_width": 128, "dropout": 0.1,
     "cross_rank": 64,
 }  # fmt: skip

@@ -17,6 +17,8 @@ from .fields_recllm import Slot, as_list, as_number, as_text, place, with_missin
 from .timeline_recllm import DAY, gap_code, local_parts, log_odds, running_sums, visible
 
 EVENT, CANDIDATE, QUERY = 0, 1, 2
+ROW_PARTS = ("item", "time", "cat", "weight", "num", "text")
+TOKEN_PARTS = ("item", "kind", "n", "cat", "weight", "num", "text")
 DURATION_SHADES = ["none", "very short", "short", "medium", "long", "very long"]  # outcome embeddings of an event's duration
 
 
@@ -29,6 +31,7 @@ class Rows:
     cat: np.ndarray  # (n, S) int32: context slots, then hour, weekday, weekend (the gap is filled in by `build`)
     weight: np.ndarray  # (n, S) float32
     num: np.ndarray  # (n, 2k) float64: context numbers and their missing flags
+    text: np.ndarray  # (n, q) int64 rows of a table of text vectors, 0 for none
 
     def take(self, index: Any) -> Self:
         return type(self)(**{name: value[index] for name, value in vars(self).items()})
@@ -54,6 +57,7 @@ class Example:
     cat: np.ndarray  # (e + c, S) int32
     weight: np.ndarray  # (e + c, S) float32
     num: np.ndarray  # (e + c, D) float32, standardised
+    text: np.ndarray  # (e + c, q) int64
 
     @property
     def size(self) -> int:
@@ -61,7 +65,7 @@ class Example:
 
     def part(self, tokens: np.ndarray, events: int) -> "Example":
         """Some of the tokens, the first `events` of which are events."""
-        taken = {name: getattr(self, name)[tokens] for name in ("item", "kind", "n", "cat", "weight", "num")}
+        taken = {name: getattr(self, name)[tokens] for name in TOKEN_PARTS}
         return Example(profile=self.profile, events=events, **taken)
 
 
@@ -75,6 +79,8 @@ class RowProcessor:
         self.by_group = {group: [s for s in self.slots if s.group == group] for group in ("context", "time", "outcome", "item")}
         self.counters = CounterSpec(**spec["counters"])
         self.numbers: list[str] = spec["numbers"]  # context numbers
+        self.texts: list[str] = spec["texts"]  # free-text context fields
+        self.text_vectors = np.zeros((1, 0), dtype=np.float32)  # (t, W) of whoever has the tower; row 0 is no text
         self.categories: list[str] = spec["categories"]  # "genres=Horror": the item categories that user counters are kept for
         self.mean, self.std = (np.asarray(spec[name], dtype=np.float64) for name in ("mean", "std"))
         self.item_mean, self.item_std = (np.asarray(spec[name], dtype=np.float64) for name in ("item_mean", "item_std"))
@@ -91,8 +97,12 @@ class RowProcessor:
     def _category_names(self) -> list[str]:
         return ["log_events", *(f"{name}_log_odds" for name in self.counters.binary)]
 
-    def rows(self, item: np.ndarray, time: np.ndarray, utc_offset: np.ndarray, context: Mapping[str, Sequence[Any]]) -> Rows:
-        """Encode the context columns of n rows. A declared field that is absent from `context` is missing everywhere."""
+    def rows(self, item: np.ndarray, time: np.ndarray, utc_offset: np.ndarray, context: Mapping[str, Sequence[Any]],
+             text_rows: Mapping[str, int] | None = None) -> Rows:
+        """Encode the context columns of n rows. A declared field that is absent from `context` is missing everywhere.
+
+        `text_rows` gives each free text its row in the table of text vectors.
+        """
         nothing: list[Any] = [None] * len(item)
         parts = [slot.encode(context.get(slot.name, nothing)) for slot in self.by_group["context"]]
         moments = dict(zip(("hour", "weekday", "weekend"), local_parts(time, utc_offset), strict=True))
@@ -102,7 +112,11 @@ class RowProcessor:
         numbers = np.full((len(item), len(self.numbers)), np.nan)
         for column, name in enumerate(self.numbers):
             numbers[:, column] = [as_number(v, name) for v in context.get(name, nothing)]
-        return Rows(item, time, np.concatenate([c for c, _ in parts], 1), np.concatenate([w for _, w in parts], 1), with_missing(numbers))
+        text = np.zeros((len(item), len(self.texts)), dtype=np.int64)
+        for column, name in enumerate(self.texts):
+            text[:, column] = [(text_rows or {}).get(as_text(v) or "", 0) for v in context.get(name, nothing)]
+        codes, weights = (np.concatenate([part[k] for part in parts], 1) for k in (0, 1))
+        return Rows(item, time, codes, weights, with_missing(numbers), text)
 
     def item_table(self, ids: list[str], fields: list[dict[str, Any]], published: np.ndarray, id_row: np.ndarray) -> ItemTable:
         """Encode items from their fields; vectors are added by whoever has the tower."""
@@ -128,7 +142,7 @@ class RowProcessor:
         """
         items = self.items if items is None else items
         seen = visible(events.time, events.known, events.time)
-        rows = Rows(*(np.concatenate([getattr(events, k), getattr(candidates, k)]) for k in ("item", "time", "cat", "weight", "num")))
+        rows = Rows(*(np.concatenate([getattr(events, k), getattr(candidates, k)]) for k in ROW_PARTS))
         count = np.concatenate([seen, np.asarray(n, dtype=np.int64)])
         kind = np.repeat(np.array([EVENT, CANDIDATE], dtype=np.int8), [len(events.item), len(candidates.item)])
         kind[rows.item < 0] = QUERY
@@ -136,7 +150,7 @@ class RowProcessor:
         num = np.concatenate([rows.num, self._ages(rows, items), self._counted(rows, events, count, items)], axis=1)
         num = (num - self.mean) / self.std
         num[kind == QUERY, rows.num.shape[1]:] = 0.0  # a query carries the request's context and no item's numbers
-        return Example(profile, len(events.item), rows.item, kind, count, cat, weight, num.astype(np.float32))
+        return Example(profile, len(events.item), rows.item, kind, count, cat, weight, num.astype(np.float32), rows.text)
 
     def _with_outcomes(self, rows: Rows, events: Timeline, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Codes and weights with the gap filled in and the outcome slots added: unknown for everything that is no event."""
@@ -185,7 +199,8 @@ class RowProcessor:
 
     # ---- batches
 
-    def collate(self, examples: list[Example], items: ItemTable | None = None, also: np.ndarray | None = None) -> dict[str, torch.Tensor]:
+    def collate(self, examples: list[Example], items: ItemTable | None = None, also: np.ndarray | None = None,
+                text_vectors: np.ndarray | None = None) -> dict[str, torch.Tensor]:
         """One batch. Tokens (B, E + C): events first, padded on the right in both parts; `item` points into the `item_*` tensors,
         whose row 0 is no item at all; `also` adds item rows to them. `n` says how many events each token sees; padding has kind -1.
         """
@@ -194,7 +209,7 @@ class RowProcessor:
         b, first = len(examples), examples[0]
         shapes: dict[str, Any] = {"item": ((), np.int64, -1), "kind": ((), np.int64, -1), "n": ((), np.int64, 0),
                                   "cat": (first.cat.shape[1:], np.int64, 0), "weight": (first.weight.shape[1:], np.float32, 0),
-                                  "num": (first.num.shape[1:], np.float32, 0)}
+                                  "num": (first.num.shape[1:], np.float32, 0), "text": (first.text.shape[1:], np.int64, 0)}
         batch = {name: np.full((b, e + c, *shape), fill, dtype=kind) for name, (shape, kind, fill) in shapes.items()}
         for row, example in enumerate(examples):
             for name in shapes:
@@ -207,6 +222,9 @@ class RowProcessor:
         for row, example in enumerate(examples):
             profile[row, : len(example.profile)] = example.profile
             mask[row, : len(example.profile)] = True
+        vectors = self.text_vectors if text_vectors is None else text_vectors
+        found, place_of = np.unique(batch["text"], return_inverse=True)
+        batch |= {"text": place_of.reshape(batch["text"].shape), "text_vector": vectors[found]} if self.texts else {}
         batch |= {"profile": profile, "profile_mask": mask} | self._distinct(batch, items, also)
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()} | {"events": torch.tensor(e)}
 

@@ -75,7 +75,8 @@ class Recommender:
         return {n: np.concatenate([c[n].double().cpu().numpy() for c in chunks]) for n in names}
 
     def _batch(self, prepared: Prepared, tokens: np.ndarray, events: int) -> dict[str, torch.Tensor]:
-        batch = self.processor.rows.collate([prepared.example.part(tokens, events)], prepared.items)
+        example = prepared.example.part(tokens, events)
+        batch = self.processor.rows.collate([example], prepared.items, text_vectors=prepared.text_vectors)
         return {n: v if n == "events" else v.to(self.model.device) for n, v in batch.items()}
 
     # ---- lists

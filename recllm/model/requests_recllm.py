@@ -32,6 +32,7 @@ class Prepared:
     rows: np.ndarray  # (c,) rows of `items`
     seen: set[str]  # item ids of the history
     time: int
+    text_vectors: np.ndarray  # (t, W) of the request's free texts; row 0 is no text
 
 
 def parse_time(value: Any, zone: str, unit: str, where: str) -> tuple[int, int]:
@@ -81,7 +82,7 @@ class RequestReader:
         self.processor, self.tokenize, self.encode = processor, tokenize, encode
         self.schema: dict[str, Any] = processor.spec["schema"]
         self.index = {item: row for row, item in enumerate(processor.items.ids)}
-        self.context_fields = [*(s.name for s in processor.by_group["context"]), *processor.numbers]
+        self.context_fields = [*(s.name for s in processor.by_group["context"]), *processor.numbers, *processor.texts]
         groups = ("item_text", "item_category", "item_number", "item_vector")
         self.item_fields = list(dict.fromkeys(name for group in groups for name in self.schema[group]))
         self.warned = False
@@ -92,23 +93,34 @@ class RequestReader:
         profile = known_keys(request.get("profile"), self.processor.spec["profile"], "profile")
         items, rows_of = self._items(request)
         moment, offset, context = self._context(request.get("context"))
-        events = self._events(request.get("history"), rows_of)
+        history = request.get("history") or []
+        texts, text_vectors = self._texts([context, *(e for e in history if isinstance(e, dict))])
+        events = self._events(request.get("history"), rows_of, texts)
         count = int(visible(events.time, events.known, np.array([moment]))[0])
         start = self._start(count, request.get("history_before"))
         window = events.take(slice(start, count))
         ids = [self._id(c) for c in request["candidates"]] if request.get("candidates") is not None else self.processor.items.ids
         rows = np.array([rows_of[i] for i in ids] + [-1], dtype=np.int64)  # the last is the query
-        asked = self._rows(rows, np.full(len(rows), moment), np.full(len(rows), offset), {k: [v] * len(rows) for k, v in context.items()})
+        repeated = {k: [v] * len(rows) for k, v in context.items()}
+        asked = self._rows(rows, np.full(len(rows), moment), np.full(len(rows), offset), repeated, texts)
         text = verbalise({n: profile.get(n) for n in self.processor.spec["profile"]})
         tokens = self.tokenize(text, int(self.processor.spec["profile_tokens"]))
         example = self.processor.build(tokens, window, asked, np.full(len(rows), count - start), items)
         seen = {items.ids[row] for row in events.item}
-        return Prepared(example, items, list(ids), rows[:-1], seen, moment)
+        return Prepared(example, items, list(ids), rows[:-1], seen, moment, text_vectors)
 
     # ---- parts
 
-    def _rows(self, item: np.ndarray, time: np.ndarray, offset: np.ndarray, context: dict[str, list[Any]]) -> Rows:
-        return self.processor.rows(item, time.astype(np.int64), offset.astype(np.int64), context)
+    def _rows(self, item: np.ndarray, time: np.ndarray, offset: np.ndarray, context: dict[str, list[Any]], texts: dict[str, int]) -> Rows:
+        return self.processor.rows(item, time.astype(np.int64), offset.astype(np.int64), context, texts)
+
+    def _texts(self, moments: list[dict[str, Any]]) -> tuple[dict[str, int], np.ndarray]:
+        """(row of each free text, vectors with a zero row first) of the context fields that the tower reads."""
+        found = {as_text(m.get(name)) for name in self.processor.texts for m in moments}
+        words = sorted(text for text in found if text is not None)
+        vectors = self.encode(words)
+        none = np.zeros((1, vectors.shape[1]), dtype=np.float32)
+        return {text: row for row, text in enumerate(words, start=1)}, np.concatenate([none, vectors])
 
     def _start(self, count: int, before: Any) -> int:
         """First event of the window, given how many older visible events the request left out."""
@@ -170,7 +182,7 @@ class RequestReader:
         size = len(self.processor.items)
         return self.processor.items.extended(table), {**self.index, **{item: size + k for k, item in enumerate(new)}}
 
-    def _events(self, history: Any, rows_of: dict[str, int]) -> Timeline:
+    def _events(self, history: Any, rows_of: dict[str, int], texts: dict[str, int]) -> Timeline:
         """The history in the order of a prepared timeline; rows equal in time and item are merged as preparation merges them."""
         outcomes = {n: o for n, o in self.schema["outcomes"].items()}
         allowed = ["item_id", "time", *self.context_fields, *outcomes, *(["known_at"] if self.schema["known_at"] else [])]
@@ -197,7 +209,7 @@ class RequestReader:
         time = np.array([key[0] for key in ordered], dtype=np.int64)
         context = {n: [e.get(n) for e in events] for n in self.context_fields}
         codes = np.array([rows_of[key[2]] for key in ordered], dtype=np.int64)
-        rows = self._rows(codes, time, np.array([e["offset"] for e in events]), context)
+        rows = self._rows(codes, time, np.array([e["offset"] for e in events]), context, texts)
         counted, duration = self.processor.counters.outcomes, self.processor.counters.duration
         values = np.array([[e[n] for n in counted] for e in events], dtype=float).reshape(len(events), len(counted))
         known = known_at(time, values[:, -1] if duration else None, self._declared(events), float(self.processor.spec["outcome_delay"]))

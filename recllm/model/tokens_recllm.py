@@ -37,6 +37,7 @@ class TokenEncoder(nn.Module):
         self.fields = nn.EmbeddingBag(config.table_size, width, mode="sum", padding_idx=0)
         self.numbers = nn.Linear(config.token_numbers, width)
         self.item_numbers = nn.Linear(config.item_numbers, width) if config.item_numbers else None
+        self.texts = nn.ModuleList(nn.Linear(vector_width, width, bias=False) for _ in range(config.text_fields))  # free-text context
         self.mask = nn.Parameter(torch.zeros(width))  # starts as the embedding of [MASK]
         # products of what the item is with the moment: sums of embeddings alone leave every such cross to the layers above
         self.cross = Cross(config.cross_rank, width) if config.cross_rank else None
@@ -68,6 +69,8 @@ class TokenEncoder(nn.Module):
             fields = fields + self.item_numbers(batch["item_num"])
         item = fields[batch["item"]]
         moment = self.bag(batch["cat"], batch["weight"])
+        for column, project in enumerate(self.texts):
+            moment = moment + project(batch["text_vector"])[batch["text"][..., column]]
         query = (batch["kind"] == QUERY)[..., None]
         token = torch.where(query, self.mask.to(item.dtype), item) + moment + self.numbers(batch["num"])
         if self.cross is not None:
@@ -90,4 +93,5 @@ class TokenEncoder(nn.Module):
         for layer in (m for m in (self.project, self.numbers, self.item_numbers) if m is not None):
             nn.init.normal_(layer.weight, std=float(spread) / layer.in_features**0.5)
             nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.project.weight, std=float(spread))  # item vectors have length one
+        for layer in (self.project, *self.texts):
+            nn.init.normal_(layer.weight, std=float(spread))  # vectors of texts have length one

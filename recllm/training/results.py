@@ -123,7 +123,7 @@ def shuffled_facts(config: Config, made: Setup, facts: dict[str, Any]) -> dict[s
     width = sum(s.width for s in slots) - 1  # the gap is no context column: it is computed from the history
     timeline = examples.timeline
     timeline.cat[rows, :width], timeline.weight[rows, :width] = timeline.cat[other, :width], timeline.weight[other, :width]
-    timeline.num[rows] = timeline.num[other]
+    timeline.num[rows], timeline.text[rows] = timeline.num[other], timeline.text[other]
     scores = score(made.model, examples, 4 * config.training.tokens_per_batch, made.model.device)
     frame = with_model(label_frame(config, examples), made.model.heads, scores, config.columns.duration)
     y, p = frame["y_click"].to_numpy(), frame["p_click"].to_numpy()

@@ -71,7 +71,7 @@ def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedMod
         encoder=_encoder_plain(encoder), encoder_name=Path(settings.encoder).name if local else settings.encoder,
         table_size=processor.table_size, token_numbers=len(processor.number_names()), item_numbers=processor.items.num.shape[1],
         context_slots=sum(s.width for s in slots), item_ids=1 + int(processor.items.id_row.max()),
-        extra_width=sum(processor.spec["item_vectors"].values()), binary=schema.binary, given=given,
+        text_fields=len(processor.texts), extra_width=sum(processor.spec["item_vectors"].values()), binary=schema.binary, given=given,
         duration=schema.duration, **{name: getattr(settings, name) for name in names})
 
 
@@ -101,6 +101,10 @@ def setup(config: Config, log: Log, seed: int | None = None) -> Setup:
     tower = cached_vectors(model, tokenizer, texts, config.model.text_tokens, Path(config.folder) / "vectors.safetensors")
     columns = [{name: column[i] for name, column in log.item_vectors.items()} for i in range(len(log.items))]
     processor.items.vector = np.concatenate([tower, declared_vectors(columns, processor.spec["item_vectors"])], axis=1)
+    words = log.context_texts(processor.texts)
+    if processor.texts:
+        found = cached_vectors(model, tokenizer, words, config.model.text_tokens, Path(config.folder) / "context-vectors.safetensors")
+        processor.text_vectors = np.concatenate([np.zeros((1, found.shape[1]), dtype=np.float32), found])
     torch.nn.Module.to(model, "cpu")
     _start_tokens(model, processor, tokenizer)
     made = Setup(config, log, model, processor, tokenizer)

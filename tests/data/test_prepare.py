@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recllm.data.prepare import prepare
+from recllm.data.sources.frames import frame_file
 from recllm.errors import DataError
 from tests.conftest import HEADER, small_log
 
@@ -170,11 +171,15 @@ def test_items_and_users_are_joined_and_those_of_the_log_alone_are_kept(shop):
 
 
 def test_formats_and_shards_give_equal_rows(shop, tmp_path):
+    from datasets import Dataset
+
     frame = pd.read_csv(pd.io.common.StringIO(small_log()), dtype=str)
     frame.to_parquet(tmp_path / "log.parquet")
     frame.to_json(tmp_path / "log.jsonl", orient="records", lines=True)
+    Dataset.from_pandas(frame).save_to_disk(str(tmp_path / "saved"))
+    frame_file(frame, tmp_path / "frame.parquet")
     expected = None
-    for name, shards in (("log.csv", 1), ("log.parquet", 2), ("log.jsonl", 3)):
+    for name, shards in (("log.csv", 1), ("log.parquet", 2), ("log.jsonl", 3), ("saved", 2), ("frame.parquet", 2)):
         config = shop(small_log(), shards=shards)
         data = config.data.model_copy(update={"interactions": [str(tmp_path / name)]})
         config = config.model_copy(update={"data": data})
@@ -215,3 +220,21 @@ def test_load_dataset_reads_the_folder(shop, tmp_path):
     loaded = load_dataset(str(config.prepared), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in loaded.items()} == {s: f["rows"] for s, f in report.splits.items()}
     assert str(loaded["train"].features["time"].dtype) == "int64"
+
+
+def test_known_at_weight_and_request_are_read_where_they_are_declared(shop):
+    lines = small_log().splitlines()
+    rows = [f"{line},{int(line.split(',')[2]) + 90_000},0.5" for line in lines[1:]]
+    log = "\n".join([f"{lines[0]},seen_at,w", *rows]) + "\n"
+    config = shop(log, schema={"known_at": "seen_at", "weight": "w"})
+    prepare(config)
+    frame = read(config.prepared)
+    assert (frame["known_at"] == frame["time"] + 90_000_000).all() and (frame["weight"] == 0.5).all()
+    assert frame["n_before"].max() == 0 and frame["request"].str.startswith("r").all()  # nothing is known for 25 hours
+
+
+def test_a_frame_that_no_table_can_hold_is_named(tmp_path):
+    mixed = pd.DataFrame({"a": [1, "x", object()]})
+    for frame, expected in ((pd.DataFrame({"a": []}), "empty frame"), (mixed, "several types"), ([1], "found list")):
+        with pytest.raises(DataError, match=expected):
+            frame_file(frame, tmp_path / "x.parquet")

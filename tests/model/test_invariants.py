@@ -10,6 +10,7 @@ from recllm.feed.batches import load, plan
 from recllm.feed.examples import Examples
 from recllm.feed.raw import RawRequests
 from recllm.feed.score import score
+from recllm.model.processing_recllm import TOKEN_PARTS
 from recllm.model.requests_recllm import RequestReader
 from recllm.model.timeline_recllm import visible, window_start
 from recllm.training.setup import TEST, TRAIN
@@ -55,7 +56,7 @@ def test_a_score_is_the_same_alone_and_reordered(made, examples, rich):
     for chosen in (candidates[::-1], candidates[1:2], candidates[[2, 0]]):
         order = np.concatenate([tokens[: example.events], chosen])
         part = copy.copy(example)
-        for name in ("item", "kind", "n", "cat", "weight", "num"):
+        for name in TOKEN_PARTS:
             setattr(part, name, getattr(example, name)[order])
         out = made.model(**made.processor.collate([part]))
         for name, value in expected.items():
@@ -73,7 +74,7 @@ def test_a_score_is_the_same_with_a_cached_prefix_and_with_events_appended_to_it
     def cut(begin, end, events):
         part = copy.copy(example)
         part.events = events
-        for name in ("item", "kind", "n", "cat", "weight", "num"):
+        for name in TOKEN_PARTS:
             setattr(part, name, getattr(example, name)[begin:end])
         return made.processor.collate([part])
 
@@ -197,7 +198,7 @@ def test_replay_of_every_test_request_through_processor_and_model(made, examples
         request = raw.request([row], start=begin, end=min(length, n + 3))
         request["history"] = [request["history"][i] for i in rng.permutation(len(request["history"]))]
         prepared = reader.read(request)
-        out = made.model(**made.processor.collate([prepared.example], prepared.items))
+        out = made.model(**made.processor.collate([prepared.example], prepared.items, text_vectors=prepared.text_vectors))
         for name in ("click", "purchase"):
             worst = max(worst, float((out[name][0, 0] - scores.raw[name][index]).abs()))
         seconds = made.model.heads.seconds({"duration_logits": out["duration_logits"][0, 0]})

@@ -8,7 +8,7 @@ import torch
 
 from recllm.config import Config
 from recllm.data.prepare import prepare
-from recllm.errors import ConfigError, TrainingError
+from recllm.errors import ConfigError, MissingExtraError, TrainingError
 from recllm.feed.batches import load, plan
 from recllm.model.errors_recllm import ReleaseError
 from recllm.training import checkpoint
@@ -118,6 +118,14 @@ def test_heads_follow_the_declared_outcomes(shop, tiny_encoder):
         assert sorted(made.model.heads.binary) == sorted(made.model.heads.logits) == sorted(binary)
         out = made.model(**load(made.examples(TRAIN), np.array([0])).inputs)
         assert set(out) == {*binary, "duration_logits", "query", "content"}
+
+
+def test_a_tracker_that_is_not_installed_is_named(tiny, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'recllm\[tensorboard\]'"):
+        train(changed(tiny, training={"trackers": ["tensorboard"]}), say=quiet)
 
 
 def test_unsupported_encoders_are_refused(tiny, tmp_path):
