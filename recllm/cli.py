@@ -56,16 +56,9 @@ def _evaluate(config: Config, args: argparse.Namespace) -> int:
 
 
 def _release(config: Config, args: argparse.Namespace) -> int:
-    from recllm.evaluation.report import card
-    from recllm.recommend.build import recommender_of
-    from recllm.release import portable, write_release
-    from recllm.training.run import load_trained
+    from recllm.release import release
 
-    results = args.results or config.folder / "results.json"
-    made = load_trained(config, args.seed)
-    folder = args.out or config.release
-    plain = portable(config)
-    write_release(recommender_of(made), folder, card(config.name, config.note, plain, results), plain)
+    folder = release(config, seed=args.seed, folder=args.out, results=args.results)
     print(f'{folder}: transformers.pipeline("recommendation", model="{folder}", trust_remote_code=True)')
     return 0
 

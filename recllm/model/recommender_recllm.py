@@ -1,10 +1,16 @@
 """A model and its processor as one recommender: predictions for requests, and ranked lists."""
 
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import normalize
+from transformers.utils.hub import hf_api
 
 from .catalogue_recllm import ItemTable
 from .errors_recllm import RequestError
@@ -14,6 +20,8 @@ from .requests_recllm import Prepared, RequestReader
 from .strategy_recllm import best, scores
 
 TOKENS = 16_384  # padded tokens of one encoder call
+AUTO_MAP = {"AutoConfig": "configuration_recllm.RecllmConfig", "AutoModel": "modeling_recllm.RecllmModel"}
+PIPELINE = {"recommendation": {"impl": "pipeline_recllm.RecommendationPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
 
 class Recommender:
@@ -23,6 +31,42 @@ class Recommender:
         self.model, self.processor = model.eval(), processor
         self.reader = RequestReader(processor.rows, processor.tokenize, self.encode)
         self.contents: torch.Tensor | None = None
+
+    # ---- a folder for others
+
+    def save_pretrained(self, folder: str | Path, card: str = "", training: dict[str, Any] | None = None) -> Path:
+        """Write the full form (weights with adapters, config, processor, code, `card` as README.md, `training` settings): all of it, or
+        nothing. `AutoModel`, the processor and the pipeline load it without recllm."""
+        folder = Path(folder)
+        part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            config = self.model.config
+            config.auto_map, config.custom_pipelines, config.architectures = AUTO_MAP, PIPELINE, ["RecllmModel"]
+            self.model.save_pretrained(part)
+            self.processor.save_pretrained(part)
+            for path in sorted(Path(__file__).parent.glob("*_recllm.py")):
+                shutil.copy(path, part / path.name)
+            (part / "README.md").write_text(card, encoding="utf-8")
+            if training is not None:
+                (part / "training_config.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+            if folder.exists():
+                folder.rename(old)
+            part.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        return folder
+
+    def push_to_hub(self, repo_id: str, card: str = "", private: bool = False, token: str | None = None) -> str:
+        """Upload what `save_pretrained` writes. Returns the address of the commit."""
+        with tempfile.TemporaryDirectory() as place:
+            folder = self.save_pretrained(Path(place) / "release", card)
+            hf_api().create_repo(repo_id, private=private, token=token, exist_ok=True)
+            return str(hf_api().upload_folder(repo_id=repo_id, folder_path=folder, token=token, commit_message="Release of recllm"))
 
     # ---- text and catalogue
 

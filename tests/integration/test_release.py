@@ -15,7 +15,7 @@ from recllm.model.errors_recllm import ReleaseError, RequestError
 from recllm.model.processor_recllm import RecllmProcessor
 from recllm.model.timeline_recllm import window_start
 from recllm.recommend.build import recommender_of
-from recllm.release import portable, write_release
+from recllm.release import portable
 from recllm.training.setup import TEST
 
 
@@ -26,7 +26,7 @@ def recommender(made):
 
 @pytest.fixture(scope="module")
 def folder(recommender, made, tmp_path_factory):
-    return write_release(recommender, tmp_path_factory.mktemp("release") / "full", "# card\n", portable(made.config))
+    return recommender.save_pretrained(tmp_path_factory.mktemp("release") / "full", "# card\n", portable(made.config))
 
 
 @pytest.fixture(scope="module")
