@@ -1,11 +1,15 @@
 """What each column of a log is: the roles of DESIGN section 3, as strict pydantic models."""
 
+import re
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-RESERVED = {"time", "hour", "weekday", "weekend", "gap", "user", "item", "item_id", "kind"}
+# names that prepared tables, requests or the model use themselves; a column of such a name is declared under another, with `column:`
+RESERVED = set("""time hour weekday weekend gap user item item_id kind id line file raw broken seen bucket request weight known_at
+    known_at_raw utc_offset pos n_before scored split next_time earlier listed published reason query content duration_logits score
+    before n""".split())
 
 
 class Strict(BaseModel):
@@ -19,8 +23,8 @@ def _column(value: Any) -> Any:
 
 def _fields(value: Any) -> Any:
     """`[device, place]` is short for `{device: {}, place: {}}`; an empty YAML value is an empty mapping."""
-    if isinstance(value, list):
-        return {name: {} for name in value}
+    if isinstance(value, list):  # `[device, temperature: {kind: number}]` is a list of names and of mappings with one key
+        return _fields({k: v for entry in value for k, v in (entry.items() if isinstance(entry, dict) else [(entry, None)])})
     if isinstance(value, dict):
         return {name: _column(spec) if spec is not None else {} for name, spec in value.items()}
     return {} if value is None else value
@@ -122,13 +126,21 @@ class Schema(Strict):
                 raise ValueError(f"outcomes.{name}.given: expected another binary outcome of {binary}, found {outcome.given!r}")
             if outcome.given is not None and self.outcomes[outcome.given].given is not None:
                 raise ValueError(f"outcomes.{name}.given: expected an outcome that is given nothing itself, found {outcome.given!r}")
-        names = [*self.context, *self.outcomes]
-        clash = sorted({n for n in names if names.count(n) > 1} | (set(names) & RESERVED))
-        if clash:
-            raise ValueError(f"names {clash} are used twice or reserved ({', '.join(sorted(RESERVED))}): rename them, keep `column`")
+        self._names()
         if sum(outcome.kind == "duration" for outcome in self.outcomes.values()) > 1:
             raise ValueError("expected at most one outcome of kind: duration")
         return self
+
+    def _names(self) -> None:
+        """Names that would collide in a prepared table are refused here, by name."""
+        events = [*self.context, *self.outcomes]
+        tables = [*self.profile, *self.item_text, *self.item_category, *self.item_number, *self.item_vector]
+        clash = sorted({n for n in events if events.count(n) > 1} | ({*events, *tables} & RESERVED))
+        if clash:
+            raise ValueError(f"names {clash} are used twice or reserved: choose another name and give the file's name as `column`")
+        odd = [n for n in (*events, *tables) if not re.fullmatch(r"\w+", n)]
+        if odd:
+            raise ValueError(f"names {odd}: expected letters, digits and _ only: choose another name and give the file's name as `column`")
 
     @property
     def binary(self) -> list[str]:

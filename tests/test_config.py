@@ -66,3 +66,31 @@ def test_missing_file_and_broken_yaml(tmp_path):
         load_config(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(write(tmp_path, "a: [1"))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training", "expected key=value"),
+        ("schema.time.unit=s", r'"time" is .ts. in the file and has no keys'),
+        ("x=[1", "expected a YAML value"),
+        ("data.split.validation=March 3", "ISO 8601"),
+        ("evaluation.slices=[devise]", 'found "devise".*Did you mean "device"'),
+        ("recommend.weights={clik: 1}", 'found "clik".*Did you mean "click"'),
+        ("schema.profile={age: {kind: number}}", "without data.users"),
+        ("schema.item_text=[title]", "without data.items"),
+        ("data.rules.max_duration=.inf", "finite number"),
+    ],
+)
+def test_an_override_or_a_section_that_does_not_fit_is_named(tmp_path, override, expected):
+    with pytest.raises(ConfigError, match=expected) as error:
+        load_config(write(tmp_path, GOOD), [override])
+    assert "\n" not in str(error.value)
+
+
+def test_natural_yaml_is_understood(tmp_path):
+    text = GOOD.replace("context: [device]", "context: [device, temperature: {kind: number}]")
+    text = text.replace("log.csv}", "log.csv, split: {validation: 2026-03-03, test: 2026-03-04}}")
+    config = load_config(write(tmp_path, text), ["training.minutes=2"])
+    assert config.columns.context["temperature"].kind == "number"
+    assert config.data.split.test == "2026-03-04" and config.training.minutes == 2

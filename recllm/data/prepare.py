@@ -137,10 +137,10 @@ def _cuts(config: Config, part: Path) -> tuple[int, int]:
         shares = [1 - split.validation - float(split.test), 1 - float(split.test)]
         moments = connection.execute(f"SELECT quantile_disc(time, ?::DOUBLE), quantile_disc(time, ?::DOUBLE) FROM {source}", shares)
     validation, test = (int(m) for m in moments.fetchall()[0])
-    if not first < validation <= test <= last:
+    if not first < validation < test <= last:
         dates = connection.execute("SELECT " + ", ".join(f"strftime(make_timestamp({m} * 1000), '%Y-%m-%d %H:%M')"
                                                          for m in (first, last, validation, test))).fetchall()[0]
-        raise DataError(f"data.split: expected first row < validation <= test <= last row, found a log from {dates[0]} to {dates[1]}, "
+        raise DataError(f"data.split: expected first row < validation < test <= last row, found a log from {dates[0]} to {dates[1]}, "
                         f"validation from {dates[2]} and test from {dates[3]}: change data.split, or give a longer log")
     return validation, test
 
@@ -155,6 +155,9 @@ def _require_labels(config: Config, part: Path) -> tuple[int, int]:
         if n < 2:
             raise DataError(f'schema.{name}: expected at least two {name}s in column "{column}", found {n}: '
                             f"there is nothing to compare; is it the right column?")
+    for split in SPLITS:
+        if not connection.execute(f"SELECT count(*) FROM read_parquet({literal(part / 'data' / f'{split}-*.parquet')})").fetchall()[0][0]:
+            raise DataError(f"data.split: expected rows in train, validation and test, found none in {split}: move the dates")
     for name in config.columns.binary:
         low, high = connection.execute(f"SELECT min({quote(name)}), max({quote(name)}) FROM {train}").fetchall()[0]
         only = "no known label" if high is None else "no positive label" if high == 0 else "no negative label" if low == 1 else None

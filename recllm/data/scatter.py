@@ -11,6 +11,8 @@ from recllm.data.rules import first_broken, row_rules
 from recllm.data.sources.files import columns_of, literal, quote, scan
 from recllm.errors import DataError, did_you_mean
 
+SEEN = "recllm_seen"  # our own columns beside the file's, under a name that no file has
+
 
 @dataclass(frozen=True)
 class ScatterTask:
@@ -48,7 +50,7 @@ def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -
     relation = scan(connection, path, format=config.data.format, delimiter=config.data.delimiter)
     check_columns(columns_of(connection, relation, path), required_columns(config.columns), path)
     try:
-        connection.execute(f"CREATE TEMP TABLE raw AS SELECT row_number() OVER () AS seen, * FROM {relation}")
+        connection.execute(f"CREATE TEMP TABLE raw AS SELECT row_number() OVER () AS {SEEN}, * FROM {relation}")
     except duckdb.Error as error:
         raise DataError(f"{path}: could not be read to its end: {str(error).splitlines()[0]}") from None
     rejects = _rejected_lines(connection)
@@ -57,12 +59,14 @@ def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -
     if rejects:
         connection.executemany("INSERT INTO rejected VALUES (?, ?)", rejects)
     typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in interaction_columns(config.columns).items())
-    raw = ", ".join(f"{quote(n)} := {quote(n)}" for n in columns_of(connection, "raw", path) if n != "seen")
+    raw = ", ".join(f"{quote(n)} := {quote(n)}" for n in columns_of(connection, "raw", path) if n != SEEN)
     connection.execute(f"""
         CREATE TEMP TABLE typed AS SELECT *, {first_broken(row_rules(config.columns, config.data.rules))} AS broken FROM (
-          SELECT seen + 1 + coalesce(r.n, 0) AS line, to_json(struct_pack({raw})) AS raw, {typed}
-          FROM raw ASOF LEFT JOIN (SELECT line - 1 - row_number() OVER (ORDER BY line) AS before,
-                                          row_number() OVER (ORDER BY line) AS n FROM rejected) r ON raw.seen > r.before)""")
+          SELECT {SEEN} + 1 + {SEEN}_rejected AS line, to_json(struct_pack({raw})) AS raw, {typed}
+          FROM (SELECT raw.*, coalesce(r.{SEEN}_count, 0) AS {SEEN}_rejected
+                FROM raw ASOF LEFT JOIN (SELECT line - 1 - row_number() OVER (ORDER BY line) AS {SEEN}_before,
+                                                row_number() OVER (ORDER BY line) AS {SEEN}_count FROM rejected) r
+                ON raw.{SEEN} > r.{SEEN}_before))""")
     return int(connection.execute("SELECT count(*) FROM raw").fetchall()[0][0]) + len(rejects)
 
 

@@ -25,15 +25,16 @@ EVENTS = st.lists(
     max_size=40,
 )
 
+BASE = [(0, 0, 0, 1, 5.0), (1, 1, 0, 0, None), (1, 2, 30, 1, 2.0), (0, 2, 40, 1, None), (1, 3, 41, 0, 1.0)]  # both labels, three splits
+
 
 def read(folder, name="data"):
     return pd.concat([pd.read_parquet(p) for p in sorted((folder / name).glob("*.parquet"))], ignore_index=True)
 
 
 def as_csv(events):
-    base = [(0, 0, 0, 1, 5.0), (1, 1, 0, 0, None), (0, 2, 40, 1, None), (1, 3, 41, 0, 1.0)]  # two users, both labels, three splits
     rows = [HEADER]
-    for user, item, step, click, duration in [*base, *events]:
+    for user, item, step, click, duration in [*BASE, *events]:
         cells = [f"u{user}", f"i{item}", START + step * 1800, "", "tv", "Oslo", 1, click, int(click == 1 and item == 0), duration]
         rows.append(",".join("" if cell is None else str(cell) for cell in cells))
     return "\n".join(rows) + "\n"
@@ -60,7 +61,7 @@ def test_n_before_and_item_counts_equal_a_brute_force_loop(shop, events):
     prepare(config, reuse=False)
     rows = read(config.prepared).sort_values(["user", "pos"], ignore_index=True)
     # then every row's n_before is the leading run of rows that ended, and were known, by then
-    unique = list(dict.fromkeys([(0, 0, 0, 1, 5.0), (1, 1, 0, 0, None), (0, 2, 40, 1, None), (1, 3, 41, 0, 1.0), *events]))
+    unique = list(dict.fromkeys([*BASE, *events]))
     expected = merge(unique)
     assert len(rows) == len(expected)
     for _, timeline in rows.groupby("user"):
@@ -238,3 +239,15 @@ def test_a_frame_that_no_table_can_hold_is_named(tmp_path):
     for frame, expected in ((pd.DataFrame({"a": []}), "empty frame"), (mixed, "several types"), ([1], "found list")):
         with pytest.raises(DataError, match=expected):
             frame_file(frame, tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("name", ["line", "file", "split", "pos", "weight", "known_at", "broken", "with.dot"])
+def test_a_name_that_the_prepared_table_needs_is_refused(shop, name):
+    with pytest.raises(ValueError, match="reserved|letters, digits"):
+        shop(small_log(), schema={"context": {name: {"column": "device"}}})
+
+
+def test_odd_column_names_of_the_file_are_no_matter(shop):
+    lines = small_log().splitlines()
+    log = "\n".join([lines[0] + ",n,before,line,raw", *(line + ",1,2,3,4" for line in lines[1:])]) + "\n"
+    assert prepare(shop(log)).rows == 144

@@ -1,14 +1,13 @@
-"""One YAML file per dataset or use: data, schema, model, training, evaluation. `${NAME}` is replaced from the environment."""
+"""The sections of a configuration as strict models: data, schema, model, training, evaluation, recommend."""
 
 import os
-import re
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml  # type: ignore[import-untyped]
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from recllm.errors import ConfigError, did_you_mean
+from recllm.errors import did_you_mean
 from recllm.schema import Schema, Strict
 
 
@@ -19,12 +18,27 @@ def _paths(value: Any) -> Any:
 Paths = Annotated[list[str], BeforeValidator(_paths)]
 
 
+def _date(value: Any) -> Any:
+    """YAML reads an unquoted 2026-03-03 as a date; text must be ISO 8601."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError('expected a date or moment in ISO 8601, such as "2026-03-03"') from None
+    return value
+
+
+Moment = Annotated[str, BeforeValidator(_date)]
+FractionOrMoment = Annotated[float | str, BeforeValidator(_date)]
+
+
 class Negatives(Strict):
     """Candidates for a log of positives only: `per_event` items per scored row, drawn from `from`."""
 
     per_event: int = Field(default=4, ge=1, le=100)
     source: Literal["uniform", "popularity"] = Field(default="uniform", alias="from")
-    by: Literal["item", "event"] = "item"
     seed: int = 0
     base_rate: float | None = Field(default=None, gt=0, lt=1)
 
@@ -32,9 +46,9 @@ class Negatives(Strict):
 class Rules(Strict):
     """Limits of the cleaning rules (DESIGN 4). Each dropped row is kept in `dropped.parquet` with its reason."""
 
-    min_time: str = "1990-01-01"
-    max_time: str | None = None
-    max_duration: float = Field(default=86_400.0, gt=0, description="seconds; longer is absurd")
+    min_time: Moment = "1990-01-01"
+    max_time: Moment | None = None
+    max_duration: float = Field(default=86_400.0, gt=0, allow_inf_nan=False, description="seconds; longer is absurd")
     max_events_per_day: int = Field(default=5_000, ge=1, description="a user above it on any day is taken for a bot")
     unknown_items: Literal["keep", "drop"] = "keep"
     unknown_users: Literal["keep", "drop"] = "keep"
@@ -43,15 +57,15 @@ class Rules(Strict):
 class Split(Strict):
     """By global time: fractions of the rows, or the first moments of validation and test (ISO 8601, UTC)."""
 
-    validation: float | str = 0.1
-    test: float | str = 0.1
+    validation: FractionOrMoment = 0.1
+    test: FractionOrMoment = 0.1
 
     @model_validator(mode="after")
     def _same_kind(self) -> "Split":
         if isinstance(self.validation, str) != isinstance(self.test, str):
             raise ValueError("expected validation and test both as fractions or both as dates")
-        if isinstance(self.validation, float) and not (0 <= self.validation < 1 and 0 < self.test < 1 and self.validation + self.test < 1):  # type: ignore[operator]
-            raise ValueError("expected fractions that leave rows to train on: validation + test < 1, test > 0")
+        if isinstance(self.validation, float) and not (0 < self.validation < 1 and 0 < self.test < 1 and self.validation + self.test < 1):  # type: ignore[operator]
+            raise ValueError("expected fractions above 0 that leave rows to train on: validation + test < 1")
         return self
 
 
@@ -157,6 +171,27 @@ class Config(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     recommend: RecommendConfig = RecommendConfig()
 
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Config":
+        """What one section names, another must declare: a typo is found here and not after an hour of training."""
+        schema = self.columns
+        items = [*schema.item_text, *schema.item_category, *schema.item_number]
+        fields = [*schema.context, *schema.profile, "items", "users"]
+        chosen = self.recommend
+        checks: list[tuple[str, list[str | None], list[str]]] = [
+            ("evaluation.slices", [*self.evaluation.slices], fields), ("recommend.weights", [*chosen.weights], list(schema.outcomes)),
+            ("recommend.outcome", [chosen.outcome], schema.binary), ("recommend.title", [chosen.title], items),
+            ("recommend.value", [chosen.value], items)]
+        for key, names, known in checks:
+            for name in (n for n in names if n is not None and n not in known):
+                hint = did_you_mean(name, known)
+                raise ValueError(f'{key}: expected one of {", ".join(known) or "(none declared)"}, found "{name}".{hint}')
+        if schema.profile and not self.data.users:
+            raise ValueError("schema.profile is declared without data.users: give the users' table (it may be the log's own file)")
+        if (items or schema.item_vector or schema.published) and not self.data.items:
+            raise ValueError("item fields are declared without data.items: give the items' table (it may be the log's own file)")
+        return self
+
     @property
     def folder(self) -> Path:
         """Where everything made from this config lies: `<root>/<name>`, by default `$RECLLM_RUNS/<name>`, else `runs/<name>`."""
@@ -169,77 +204,3 @@ class Config(Strict):
     @property
     def release(self) -> Path:
         return self.folder / "release"
-
-
-def _known_keys(model: Any, path: tuple) -> list[str]:
-    """Names that are allowed beside the offending key, by walking the models along the error's path."""
-    for step in path[:-1]:
-        fields = getattr(model, "model_fields", {})
-        field = next((f for n, f in fields.items() if step in (n, f.alias)), None)
-        if field is None:
-            continue
-        found = re.findall(r"recllm\.\w+\.(\w+)", str(field.annotation))
-        model = next((m for m in Strict.__subclasses__() if m.__name__ in found), model)
-    return [f.alias or n for n, f in getattr(model, "model_fields", {}).items()]
-
-
-def explain(error: ValidationError, where: str, root: Any) -> ConfigError:
-    """A pydantic error as one line: the key, what was found, the nearest valid name."""
-    lines = []
-    for problem in error.errors()[:5]:
-        key = ".".join(str(p) for p in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(root, problem["loc"])
-            lines.append(f'unknown key "{key}" (known here: {", ".join(known)}).{did_you_mean(str(problem["loc"][-1]), known)}')
-        elif problem["type"] == "missing":
-            lines.append(f'missing key "{key}": add it')
-        else:
-            lines.append(f'"{key}": {problem["msg"].removeprefix("Value error, ")}, found {str(problem["input"])[:80]!r}')
-    return ConfigError(f"{where}: " + "; ".join(lines))
-
-
-def _expand(value: Any, where: str) -> Any:
-    if isinstance(value, dict):
-        return {k: _expand(v, where) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_expand(v, where) for v in value]
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match) -> str:
-        name, default = match.group(1), match.group(3)
-        found = os.environ.get(name, default)
-        if found is None:
-            raise ConfigError(f"{where}: environment variable {name} is not set: export {name}=... (see README)")
-        return found
-
-    return re.sub(r"\$\{(\w+)(:-([^}]*))?\}", replace, value)
-
-
-def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
-    """Read a YAML file; `overrides` are `section.key=value` strings from the command line.
-
-    Raises ConfigError with file, key, what was found and the nearest valid name.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"expected a YAML configuration at {path}, found no file: see configs/ for examples")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping with name, data and schema, found {type(raw).__name__}")
-    for override in overrides or []:
-        key, found, value = override.partition("=")
-        if not found:
-            raise ConfigError(f'expected key=value after --set, found "{override}"')
-        *parents, last = key.split(".")
-        target = raw
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[last] = yaml.safe_load(value)
-    try:
-        return Config.model_validate(_expand(raw, str(path)))
-    except ValidationError as error:
-        raise explain(error, str(path), Config) from None

@@ -1,0 +1,98 @@
+"""One YAML file per dataset or use: data, schema, model, training, evaluation. `${NAME}` is replaced from the environment."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from pydantic import ValidationError
+
+from recllm.config.sections import Config
+from recllm.errors import ConfigError, did_you_mean
+from recllm.schema import Strict
+
+
+def _known_keys(model: Any, path: tuple) -> list[str]:
+    """Names that are allowed beside the offending key, by walking the models along the error's path."""
+    for step in path[:-1]:
+        fields = getattr(model, "model_fields", {})
+        field = next((f for n, f in fields.items() if step in (n, f.alias)), None)
+        if field is None:
+            continue
+        found = re.findall(r"recllm\.[\w.]+\.(\w+)", str(field.annotation))
+        model = next((m for m in Strict.__subclasses__() if m.__name__ in found), model)
+    return [f.alias or n for n, f in getattr(model, "model_fields", {}).items()]
+
+
+def explain(error: ValidationError, where: str, root: Any) -> ConfigError:
+    """A pydantic error as one line: the key, what was found, the nearest valid name."""
+    lines = []
+    for problem in error.errors()[:5]:
+        key = ".".join(str(p) for p in problem["loc"]) or "(whole file)"
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(root, problem["loc"])
+            lines.append(f'unknown key "{key}" (known here: {", ".join(known)}).{did_you_mean(str(problem["loc"][-1]), known)}')
+        elif problem["type"] == "missing":
+            lines.append(f'missing key "{key}": add it')
+        else:
+            lines.append(f'"{key}": {problem["msg"].removeprefix("Value error, ")}, found {str(problem["input"])[:80]!r}')
+    return ConfigError(f"{where}: " + "; ".join(lines))
+
+
+def _expand(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {k: _expand(v, where) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expand(v, where) for v in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match) -> str:
+        name, default = match.group(1), match.group(3)
+        found = os.environ.get(name, default)
+        if found is None:
+            raise ConfigError(f"{where}: environment variable {name} is not set: export {name}=... (see README)")
+        return found
+
+    return re.sub(r"\$\{(\w+)(:-([^}]*))?\}", replace, value)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Apply one `section.key=value`. Raises ConfigError where the path does not lead through mappings."""
+    key, found, value = override.partition("=")
+    if not found:
+        raise ConfigError(f'expected key=value after --set, found "{override}"')
+    *parents, last = key.split(".")
+    target = raw
+    for parent in parents:
+        target[parent] = {} if target.get(parent) is None else target[parent]
+        target = target[parent]
+        if not isinstance(target, dict):
+            raise ConfigError(f'--set {override}: "{parent}" is {target!r} in the file and has no keys')
+    try:
+        target[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: expected a YAML value, found {value!r}") from None
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file; `overrides` are `section.key=value` strings from the command line.
+
+    Raises ConfigError with file, key, what was found and the nearest valid name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"expected a YAML configuration at {path}, found no file: see configs/ for examples")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping with name, data and schema, found {type(raw).__name__}")
+    for override in overrides or []:
+        _override(raw, override)
+    try:
+        return Config.model_validate(_expand(raw, str(path)))
+    except ValidationError as error:
+        raise explain(error, str(path), Config) from None
