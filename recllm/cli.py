@@ -46,7 +46,8 @@ def _evaluate(config: Config, args: argparse.Namespace) -> int:
     from recllm.training.results import results, write
 
     seeds = args.seeds or [config.training.seed]
-    command = " ".join(["scripts/evaluate.py", *sys.argv[2 if Path(sys.argv[0]).name == "recllm" else 1 :]])
+    given = sys.argv[1:]
+    command = " ".join(["scripts/evaluate.py", *(given[1:] if given[:1] == ["evaluate"] else given)])
     found = results(config, seeds, command, export=args.export_features, say=_say)
     out = args.out or config.folder / "results.json"
     write(found, out)
@@ -95,9 +96,9 @@ def _recommend(config: Config, args: argparse.Namespace) -> int:
             raise ConfigError(f'"{flag}": expected --field value with a declared context field ({", ".join(declared)}).'
                               f"{did_you_mean(name, declared)}")
     recommender = _recommender(config, args.release)
-    context = {flag.removeprefix("--"): value for flag, value in fields.items()}
+    context, log = {flag.removeprefix("--"): value for flag, value in fields.items()}, load_log(config)
     for user in args.user:
-        request = request_for(load_log(config), recommender.processor.rows, user, context)
+        request = request_for(log, recommender.processor.rows, user, context)
         print(f"user {user}: {len(request['history'])} events, {', '.join(f'{k} {v}' for k, v in request['context'].items())}")
         entries = recommender.recommend(request, top_k=args.top_k)
         print(table(entries, config.recommend.title, config.columns.binary, config.columns.duration))
@@ -116,11 +117,11 @@ Run = Callable[[Config, argparse.Namespace], int]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="recllm", description=__doc__)
+    parser = argparse.ArgumentParser(prog="recllm", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, run: Run, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.add_argument("config", help="a YAML file, see configs/")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as training.minutes=2")
         command.set_defaults(run=run)
@@ -164,6 +165,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(args.rest)}")
     try:
         return int(args.run(load_config(args.config, args.set), args))
-    except (RecllmError, RequestError, ReleaseError) as error:
+    except (RecllmError, RequestError, ReleaseError, OSError, UnicodeDecodeError) as error:
         print(f"recllm: {error}", file=sys.stderr)
         return 2

@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 # names that prepared tables, requests or the model use themselves; a column of such a name is declared under another, with `column:`
 RESERVED = set("""time hour weekday weekend gap user item item_id kind id line file raw broken seen bucket request weight known_at
-    known_at_raw utc_offset pos n_before scored split next_time earlier listed published reason query content duration_logits score
-    before n""".split())
+    known_at_raw utc_offset pos n_before scored split next_time earlier listed published reason score before n""".split())
+RESERVED_OUTCOMES = {"query", "content", "duration_logits"}  # keys of the model's output beside the outcomes
 
 
 class Strict(BaseModel):
@@ -135,7 +135,8 @@ class Schema(Strict):
         """Names that would collide in a prepared table are refused here, by name."""
         events = [*self.context, *self.outcomes]
         tables = [*self.profile, *self.item_text, *self.item_category, *self.item_number, *self.item_vector]
-        clash = sorted({n for n in events if events.count(n) > 1} | ({*events, *tables} & RESERVED))
+        clash = sorted({n for n in events if events.count(n) > 1} | ({*events, *tables} & RESERVED)
+                       | (set(self.outcomes) & RESERVED_OUTCOMES))
         if clash:
             raise ValueError(f"names {clash} are used twice or reserved: choose another name and give the file's name as `column`")
         odd = [n for n in (*events, *tables) if not re.fullmatch(r"\w+", n)]

@@ -8,12 +8,13 @@ from recllm.config import Config
 
 SCHEMA: dict[str, Any] = {
     "user": "user_id", "item": "item_id", "time": {"column": "ts", "zone": "Europe/Berlin"},
-    "context": {"device": {}, "place": {"kind": "place"}, "mood": {"list": True},
+    "context": {"device": {}, "place": {"kind": "place"}, "club": {"column": "true_or"}, "mood": {"list": True},
                 "temperature": {"kind": "number"}, "query": {"kind": "text"}},
     "profile": {"age": {"kind": "number"}, "interests": {"list": True}},
     "item_text": ["title", "genres"], "item_category": {"genres": {"list": True}}, "item_number": ["price"],
     "item_vector": ["image"],
-    "published": {"column": "published", "unit": "s"},
+    "published": {"column": "published", "unit": "s"}, "request": "visit", "weight": "w",
+    "known_at": {"column": "seen", "zone": "America/New_York"}, "outcome_delay": 20,
     "outcomes": {"click": {"kind": "binary"}, "purchase": {"kind": "binary", "given": "click"},
                  "duration": {"kind": "duration", "clip": 600}},
 }  # fmt: skip
@@ -28,12 +29,15 @@ def rich_log(users: int = 8, events: int = 60, seed: int = 0) -> str:
         for _ in range(events if user else 3 * events):
             now += rng.choice([0, 0, 1, 30, 900, 7_200])
             click = rng.choice([0, 1, None])
+            local = f"2023-11-15T{rng.randrange(10, 24)}:30:00{rng.choice(['+01:00', '+03:30', 'Z', ''])}"
             row = {"user_id": f"u{user}", "item_id": f"i{rng.randrange(14)}", "device": rng.choice(["tv", "mobile", None]),
-                   "ts": now if rng.random() < 0.5 else f"2023-11-15T{rng.randrange(10, 24)}:30:00+0{rng.randrange(4)}:00",
+                   "ts": now if rng.random() < 0.5 else local,
                    "place": rng.choice(["Oslo", "Rome"]), "mood": rng.sample(["calm", "busy", "curious"], rng.randrange(3)),
                    "temperature": rng.choice([None, 3.5, -2]), "query": rng.choice([None, "a film", "war: the old one"]),
                    "click": click, "purchase": rng.choice([0, 1]) if click else 0,
                    "duration": rng.choice([None, 0, 4.25, 300, 5_000])}  # fmt: skip
+            row |= {"visit": rng.choice([None, f"v{now // 900}"]), "w": rng.choice([0.5, 1]), "true_or": rng.choice([True, False]),
+                    "seen": rng.choice([None, None, now + 4_000, "2023-11-15T16:00:00"])}  # fmt: skip
             lines.append(json.dumps(row))
     return "\n".join(lines) + "\n"
 

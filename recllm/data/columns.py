@@ -3,10 +3,13 @@
 from recllm.data.sources.files import literal, quote
 from recllm.schema import CategoryField, ItemField, Outcome, Schema, TimeColumn
 
+BLANKS = "chr(32) || chr(9) || chr(10) || chr(13) || chr(12) || chr(11)"  # blank, tab, line feed, return, form feed, vertical tab
+
 
 def text(column: str) -> str:
-    """Trimmed text, empty is NULL."""
-    return f"NULLIF(TRIM({quote(column)}), '')"
+    """Trimmed text, empty is NULL; True and False are lower case, as other formats write them."""
+    trimmed = f"NULLIF(TRIM({quote(column)}, {BLANKS}), '')"
+    return f"CASE WHEN lower({trimmed}) IN ('true', 'false') THEN lower({trimmed}) ELSE {trimmed} END"
 
 
 def number(column: str) -> str:
@@ -21,8 +24,11 @@ def moment(time: TimeColumn) -> str:
     scale = {"s": "1e3", "ms": "1", "us": "1e-3"}.get(time.unit)
     if scale is None:  # auto: no log is older than 1973 in milliseconds (1e11) or in microseconds (1e14)
         scale = f"CASE WHEN abs({numeric}) < 1e11 THEN 1e3 WHEN abs({numeric}) < 1e14 THEN 1 ELSE 1e-3 END"
-    exact = f"CASE WHEN isfinite({numeric}) AND abs({numeric} * {scale}) < 9e15 THEN CAST(round({numeric} * {scale}) AS BIGINT) END"
-    iso = f"epoch_ms(TRY_CAST({value} AS TIMESTAMPTZ))"
+    exact = f"CASE WHEN isfinite({numeric}) AND abs({numeric} * {scale}) < 9e15 THEN CAST(floor({numeric} * {scale} + 0.5) AS BIGINT) END"
+    # text with an offset says its own zone; other text is local time of this column's zone, whatever the connection's is
+    own = f"regexp_matches({value}, '[T ].*([+-][0-9]{{2}}(:?[0-9]{{2}})?|Z)$')"
+    naive = f"TRY_CAST({value} AS TIMESTAMP) AT TIME ZONE {literal(time.zone)}"
+    iso = f"epoch_ms(CASE WHEN {own} THEN TRY_CAST({value} AS TIMESTAMPTZ) ELSE {naive} END)"
     return iso if time.unit == "iso" else exact if time.unit != "auto" else f"COALESCE({exact}, {iso})"
 
 
@@ -32,10 +38,11 @@ def utc_offset(time: TimeColumn, milliseconds: str) -> str:
     pattern = "'[T ].*([+-][0-9]{2}):?([0-9]{2})?$'"
     hours, minutes = (f"regexp_extract({value}, {pattern}, {group})" for group in (1, 2))
     sign = f"CASE WHEN {hours} LIKE '-%' THEN -1 ELSE 1 END"
+    zulu = f"CASE WHEN {value} LIKE '%Z' THEN 0 END"
     written = f"(TRY_CAST({hours} AS INTEGER) * 60 + {sign} * COALESCE(TRY_CAST({minutes} AS INTEGER), 0))"
     stamp = f"make_timestamptz({milliseconds} * 1000)"
     zone = f"date_diff('minute', {stamp} AT TIME ZONE 'UTC', {stamp} AT TIME ZONE {literal(time.zone)})"
-    return f"CAST(COALESCE({written}, {zone}) AS SMALLINT)"
+    return f"CAST(COALESCE({written}, {zulu}, {zone}) AS SMALLINT)"
 
 
 def values(column: str, separator: str) -> str:

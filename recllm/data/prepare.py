@@ -20,7 +20,7 @@ from recllm.data.report import Report, split_facts
 from recllm.data.scatter import ScatterResult, ScatterTask, connect, scatter
 from recllm.data.segments import write_segments
 from recllm.data.sources.files import literal, quote
-from recllm.data.tables import write_table
+from recllm.data.tables import check_tables, write_table
 from recllm.errors import DataError
 
 BYTES_PER_SHARD = 128 * 2**20
@@ -44,10 +44,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
 
     Raises DataError when a table cannot be used; then the folder is as it was before the call.
     """
-    if config.data.format == "simulate":
-        from recllm.data.simulate import simulate
-
-        simulate(Path(config.data.interactions[0]).parent, **config.data.simulate.model_dump())
+    _simulated(config)
     target, mark = config.prepared, fingerprint(config)
     if reuse and (target / "fingerprint").is_file() and (target / "fingerprint").read_text() == mark:
         say(f"{target} is up to date")
@@ -68,9 +65,19 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
 
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:
     """Read and judge every interaction file without writing anything. Raises DataError as `prepare` does."""
+    _simulated(config)
+    check_tables(config)
     tasks = [ScatterTask(config, path, index, None, 1) for index, path in enumerate(config.data.interactions)]
     results = (executor or LocalExecutor(config.data.workers)).run(scatter, tasks)
     return list(zip(config.data.interactions, results, strict=True))
+
+
+def _simulated(config: Config) -> None:
+    """Write the simulated log that a config names, unless it stands already."""
+    if config.data.format == "simulate":
+        from recllm.data.simulate import simulate
+
+        simulate(Path(config.data.interactions[0]).parent, **config.data.simulate.model_dump())
 
 
 def _replace(part: Path, target: Path) -> None:

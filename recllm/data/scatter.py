@@ -53,7 +53,7 @@ def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -
         connection.execute(f"CREATE TEMP TABLE raw AS SELECT row_number() OVER () AS {SEEN}, * FROM {relation}")
     except duckdb.Error as error:
         raise DataError(f"{path}: could not be read to its end: {str(error).splitlines()[0]}") from None
-    rejects = _rejected_lines(connection)
+    rejects = rejected_lines(connection)
     # the k-th row that was read stands on line k + 1 (header) + the rejected lines before it
     connection.execute("CREATE TEMP TABLE rejected(line BIGINT, content VARCHAR)")
     if rejects:
@@ -70,7 +70,7 @@ def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -
     return int(connection.execute("SELECT count(*) FROM raw").fetchall()[0][0]) + len(rejects)
 
 
-def _rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str]]:
+def rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str]]:
     """Lines that the CSV reader refused; empty for other formats, which have no such table."""
     tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if "reject_errors" not in tables:

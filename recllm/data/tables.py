@@ -6,8 +6,9 @@ import duckdb
 
 from recllm.config import Config
 from recllm.data.columns import field, moment, number, text, values
-from recllm.data.scatter import check_columns, connect
+from recllm.data.scatter import check_columns, connect, rejected_lines
 from recllm.data.sources.files import columns_of, literal, quote, scan
+from recllm.errors import DataError
 from recllm.schema import Schema
 
 
@@ -49,8 +50,21 @@ def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str
         fields = "".join(f", {sql} AS {quote(name)}" for name, sql in columns.items())
         parts.append(f"SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {text(key)} AS id{fields} FROM {relation}")
     union = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
-    connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN id IS NULL THEN 'missing_id'
+    try:
+        connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN id IS NULL THEN 'missing_id'
         WHEN row_number() OVER (PARTITION BY id ORDER BY file, line) > 1 THEN 'duplicate_id' END AS broken FROM ({union})""")
+    except duckdb.Error as error:
+        raise DataError(f"{', '.join(paths)}: could not be read to the end: {str(error).splitlines()[0]}") from None
+
+
+def check_tables(config: Config) -> None:
+    """Raise DataError for a users' or items' table that is missing, or lacks a declared column."""
+    for paths, needed in ((config.data.items, item_needs(config.columns)), (config.data.users, user_needs(config.columns))):
+        for path in paths:
+            connection = connect()
+            format = "auto" if config.data.format == "simulate" else config.data.format
+            relation = scan(connection, path, format=format, delimiter=config.data.delimiter)
+            check_columns(columns_of(connection, relation, path), needed, path)
 
 
 def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
@@ -68,11 +82,14 @@ def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     if paths:
         _load(connection, config, paths, key, columns, item_needs(schema) if side == "item" else user_needs(schema))
-        counts = dict(connection.execute("SELECT broken, count(*) FROM loaded WHERE broken IS NOT NULL GROUP BY broken").fetchall())
+        connection.execute("CREATE TEMP TABLE refused(line BIGINT, content VARCHAR)")
+        if lines := rejected_lines(connection):
+            connection.executemany("INSERT INTO refused VALUES (?, ?)", lines)
+        dropped = """SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row FROM loaded WHERE broken IS NOT NULL
+                     UNION ALL SELECT '', line, 'malformed_line', content FROM refused"""
+        counts = dict(connection.execute(f"SELECT reason, count(*) FROM ({dropped}) GROUP BY reason").fetchall())
         if counts:
-            dropped = literal(folder / "dropped" / f"{side}s.parquet")
-            connection.execute(f"""COPY (SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row
-                                         FROM loaded WHERE broken IS NOT NULL) TO {dropped}""")
+            connection.execute(f"COPY ({dropped}) TO {literal(folder / 'dropped' / f'{side}s.parquet')}")
         listed = f"SELECT id AS {quote(side)}, true AS listed{', ' + names if names else ''} FROM loaded WHERE broken IS NULL"
     else:
         connection.execute("CREATE TEMP TABLE loaded AS SELECT NULL::VARCHAR AS id, NULL AS broken WHERE false")

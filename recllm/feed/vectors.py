@@ -1,6 +1,7 @@
 """Item vectors of the frozen tower, computed once and kept beside the run under a key of everything that decides them."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def cached_vectors(model: RecllmModel, tokenizer: PreTrainedTokenizerFast, texts
         if key in stored:
             return stored[key]
     vectors = encode(model, tokenizer, texts, length)
-    part = path.with_suffix(".part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may get here at once
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: vectors}, part)
     part.rename(path)

@@ -18,6 +18,7 @@ WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", 
 TIME_SLOTS = {"hour": HOURS, "weekday": WEEKDAYS, "weekend": ["working day", "weekend"], "gap": GAP_NAMES}
 LIST_WIDTH = 8  # values kept of a list field; the mean of their embeddings enters the token
 MISSING, UNSEEN, FIRST = 0, 1, 2  # codes inside a slot
+BLANKS = " \t\n\r\f\v"  # what is trimmed from a value's ends, here and in preparation's SQL
 
 
 @dataclass
@@ -76,15 +77,16 @@ def place(slots: list[Slot]) -> int:
 
 
 def as_text(value: Any) -> str | None:
-    """Text of a category value as preparation reads it: trimmed, empty is unknown, 3.0 is "3", true is "true"."""
+    """Text of a category value as preparation reads it: trimmed, empty is unknown, 3.0 is "3", True is "true"."""
     if value is None or value is np.nan:
         return None
     if isinstance(value, str):
-        return value.strip() or None
+        value = value.strip(BLANKS)
+        return (value.lower() if value.lower() in ("true", "false") else value) or None
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, float | np.floating):
-        if math.isnan(value):
+        if not math.isfinite(value):
             return None
         return str(int(value)) if value == int(value) else repr(float(value))
     return str(value)
@@ -123,7 +125,10 @@ def declared_vectors(fields: Sequence[dict[str, Any]], dims: dict[str, int]) -> 
     parts = [np.zeros((len(fields), dim), dtype=np.float32) for dim in dims.values()]
     for part, (name, dim) in zip(parts, dims.items(), strict=True):
         for row, values in enumerate(fields):
-            vector = np.asarray(values.get(name) if values.get(name) is not None else [], dtype=np.float64)
+            try:
+                vector = np.asarray(values.get(name) if values.get(name) is not None else [], dtype=np.float64)
+            except (TypeError, ValueError):
+                raise RequestError(f"{name}: expected {dim} numbers, found {str(values.get(name))[:80]!r}") from None
             if vector.shape not in ((dim,), (0,)):
                 raise RequestError(f"{name}: expected {dim} numbers, found {vector.size}")
             if vector.size and np.isfinite(vector).all():

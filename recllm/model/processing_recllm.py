@@ -240,8 +240,3 @@ class RowProcessor:
                  "id": items.id_row[rows]}
         padded = {f"item_{k}": np.concatenate([np.zeros((1, *v.shape[1:]), dtype=v.dtype), v]) for k, v in parts.items()}
         return padded | {"item_row": found}
-
-
-def text_of(fields: dict[str, Any], declared: list[str]) -> dict[str, Any]:
-    """The declared text fields of an item, in the schema's order."""
-    return {name: fields[name] for name in declared if as_text(fields.get(name)) is not None or as_list(fields.get(name))}

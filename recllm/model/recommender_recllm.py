@@ -12,14 +12,15 @@ import torch
 from torch.nn.functional import normalize
 from transformers.utils.hub import hf_api
 
-from .catalogue_recllm import ItemTable
-from .errors_recllm import RequestError
+from .errors_recllm import ReleaseError, RequestError, nearest
+from .fields_recllm import as_number
 from .modeling_recllm import RecllmModel
 from .processor_recllm import RecllmProcessor
 from .requests_recllm import Prepared, RequestReader
-from .strategy_recllm import best, scores
+from .strategy_recllm import STRATEGIES, best, scores
 
 TOKENS = 16_384  # padded tokens of one encoder call
+OPTIONS = ("strategy", "weights", "outcome", "value", "retrieve")
 AUTO_MAP = {"AutoConfig": "configuration_recllm.RecllmConfig", "AutoModel": "modeling_recllm.RecllmModel"}
 PIPELINE = {"recommendation": {"impl": "pipeline_recllm.RecommendationPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
@@ -36,8 +37,11 @@ class Recommender:
 
     def save_pretrained(self, folder: str | Path, card: str = "", training: dict[str, Any] | None = None) -> Path:
         """Write the full form (weights with adapters, config, processor, code, `card` as README.md, `training` settings): all of it, or
-        nothing. `AutoModel`, the processor and the pipeline load it without recllm."""
-        folder = Path(folder)
+        nothing. `AutoModel`, the processor and the pipeline load it without recllm. An earlier release is replaced; raises ReleaseError
+        for a folder that holds anything else."""
+        folder = Path(folder).absolute()
+        if folder.exists() and any(folder.iterdir()) and not (folder / "processor_spec.json").is_file():
+            raise ReleaseError(f"{folder}: expected no folder, an empty one or an earlier release, found other files: choose another")
         part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -131,22 +135,23 @@ class Recommender:
 
         `strategy`, `weights`, `outcome`, `value` override the release's settings. Raises RequestError for a bad request.
         """
+        self._check(strategy)
         settings = {**self.processor.recommend, **strategy}
         exclude = settings.get("exclude_seen", True) if exclude_seen is None else exclude_seen
         prepared = self._read(request, 0)
         whole = request.get("candidates") is None
         seen = prepared.seen if exclude and whole else set()
         published = prepared.items.published[prepared.rows]
-        keep = np.array([item not in seen for item in prepared.ids]) & (published <= prepared.time)
+        keep = np.array([item not in seen for item in prepared.ids], dtype=bool) & (published <= prepared.time)
         if not whole:  # named candidates are ranked as they are, each once
-            keep = np.isin(np.arange(len(prepared.ids)), np.unique(np.array(prepared.ids), return_index=True)[1])
+            keep = np.isin(np.arange(len(prepared.ids)), np.unique(np.array(prepared.ids, dtype=str), return_index=True)[1])
         places = np.flatnonzero(keep)
         if whole and len(places) > settings.get("retrieve", 200):
             places = places[self._retrieve(prepared, places, int(settings.get("retrieve", 200)))]
         if len(places) == 0:
             return []
         predictions = self._score(prepared, places)
-        value = self._values(prepared.items, prepared.rows[places], settings.get("value"))
+        value = self._values(prepared, places, settings.get("value"))
         scored = scores(settings, predictions, value, self.model.config.binary[0])
         order = best(scored, np.ones(len(places), dtype=bool), top_k)
         return [self._entry(prepared, int(places[k]), float(scored[k]), {n: float(v[k]) for n, v in predictions.items()}) for k in order]
@@ -161,12 +166,23 @@ class Recommender:
             near = (self._contents()[torch.from_numpy(prepared.rows[places]).to(self.model.device)] @ query).cpu().numpy()
         return np.sort(np.argsort(-near, kind="stable")[:most])
 
-    def _values(self, items: ItemTable, rows: np.ndarray, name: str | None) -> np.ndarray:
-        """The value field of each candidate (c,), NaN where it is unknown or none is set."""
-        if name is None:
-            return np.ones(len(rows))
-        found = [items.fields[row].get(name) for row in rows]
-        return np.array([np.nan if v is None else float(v) for v in found])
+    def _check(self, strategy: dict[str, Any]) -> None:
+        """Raise RequestError for a misspelt option, strategy or value field."""
+        fields = self.reader.item_fields
+        known = {"strategy": list(STRATEGIES), "value": fields, "outcome": self.model.config.binary}
+        for name, chosen in strategy.items():
+            if name not in OPTIONS:
+                raise RequestError(f'expected options of {", ".join(OPTIONS)}, found "{name}".{nearest(name, list(OPTIONS))}')
+            if chosen is not None and name in known and chosen not in known[name]:
+                hint = nearest(str(chosen), known[name])
+                raise RequestError(f'{name}: expected one of {", ".join(known[name]) or "(none declared)"}, found "{chosen}".{hint}')
+
+    def _values(self, prepared: Prepared, places: np.ndarray, name: str | None) -> np.ndarray:
+        """What each candidate is worth (c,): the `value` that came with it, else its value field, NaN where neither is known."""
+        fields = prepared.items.fields
+        own = [prepared.values.get(prepared.ids[place]) for place in places]
+        found = [v if v is not None else fields[prepared.rows[p]].get(name or "") for v, p in zip(own, places, strict=True)]
+        return np.array([1.0 if v is None and name is None else as_number(v, name or "value") for v in found])
 
     def _entry(self, prepared: Prepared, place: int, score: float, predictions: dict[str, float]) -> dict[str, Any]:
         duration = self.model.config.duration

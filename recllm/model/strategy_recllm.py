@@ -6,6 +6,8 @@ import numpy as np
 
 from .errors_recllm import RequestError, nearest
 
+STRATEGIES = ("weighted", "expected_value")
+
 
 def weighted(predictions: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
     """Weighted sum of predictions (c,): probabilities, and seconds for a duration."""

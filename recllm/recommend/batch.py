@@ -34,6 +34,7 @@ def predict_file(recommender: Recommender, source: Path, target: Path) -> int:
 
     Raises DataError or RequestError with the line at fault; then no file is written.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     parts = []
     for number, request in tqdm(read_requests(source), desc="predicting", unit=" requests", delay=2, leave=False):
         try:

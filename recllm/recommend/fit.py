@@ -27,7 +27,8 @@ def fit(interactions: pd.DataFrame, schema: dict[str, Any] | Schema, *, users: p
     frames = {"interactions": interactions, "users": users, "items": items}
     paths = {name: frame_file(frame, place / f"{name}.parquet") for name, frame in frames.items() if frame is not None}
     plain = schema.model_dump(mode="json") if isinstance(schema, Schema) else schema
-    whole = {"name": "fit", "schema": plain, "root": str(place), **settings, "data": {**settings.get("data", {}), **paths}}
+    # one worker unless asked: a notebook or a script without a main guard cannot start processes
+    whole = {"name": "fit", "schema": plain, "root": str(place), **settings, "data": {"workers": 1, **settings.get("data", {}), **paths}}
     try:
         config = Config.model_validate(whole)
     except ValidationError as error:

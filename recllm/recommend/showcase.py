@@ -5,7 +5,7 @@ from typing import Any
 
 from recllm.config import Config
 from recllm.data.simulate import World
-from recllm.errors import ConfigError
+from recllm.errors import ConfigError, DataError
 from recllm.feed.log import Log
 from recllm.model.recommender_recllm import Recommender
 from recllm.recommend.users import request_for
@@ -25,7 +25,9 @@ def showcase(config: Config, log: Log, recommender: Recommender, user: str, top_
     if config.data.format != "simulate":
         raise ConfigError(f"{config.name}: expected a simulated log (data.format: simulate), found {config.data.format}")
     world = World.load(Path(config.data.interactions[0]).parent / "world.json")
-    profile = next(u for u in world.users if u["user_id"] == user)
+    profile = next((u for u in world.users if u["user_id"] == user), None)
+    if profile is None:
+        raise DataError(f'user "{user}" is no shopper of this simulation (u0000 to {world.users[-1]["user_id"]})')
     lines = [f"shopper {user}: {profile['age']}, {profile['segment']}, interested in {', '.join(profile['interests'])}"]
     for time, place, device, mood in MOMENTS:
         request = request_for(log, recommender.processor.rows, user, {"time": time, "place": place, "device": device, "mood": mood})

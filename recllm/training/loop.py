@@ -1,6 +1,7 @@
 """The loop, on one screen: plan an epoch, step over its global batches, evaluate, keep the best, stop early, resume (DESIGN 6)."""
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ class Trainer:
         if self._spent() >= 1.0 and progress.batch < len(batches):
             return False
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        self._save("last", self.optimizer.state_dict())
+        self._save("last", {"optimizer": self.optimizer.state_dict(), "log_variance": self.bare.log_variance.detach().cpu()})
         return self._spent() < 1.0
 
     def _score(self) -> Any:
@@ -164,6 +165,9 @@ class Trainer:
         progress, names = self.progress, [*self.bare.names, "retrieval"]
         losses = validation_losses(self.bare, self._score())
         total = sum(losses.values())
+        if not math.isfinite(total):
+            raise TrainingError(f"validation loss is {total} at step {progress.step}: lower training.learning_rate, or look for extreme "
+                                f"numbers in the log (scripts/prepare.py --check)")
         better = total < progress.best
         progress.best, progress.best_step = (total, progress.step) if better else (progress.best, progress.best_step)
         progress.worse = 0 if better else progress.worse + 1
@@ -195,7 +199,10 @@ class Trainer:
             raise TrainingError(f"{self.folder}/last: expected a checkpoint of {self.ranks} processes and seed {self.seed}, found "
                                 f"{saved['world_size']} and {saved['seed']}: launch as before, or start over with --again")
         checkpoint.load_trainable(self.bare.model, self.folder / "last" / checkpoint.WEIGHTS)
-        self.optimizer.load_state_dict(checkpoint.load_optimizer(self.folder / "last"))
+        saved_state = checkpoint.load_optimizer(self.folder / "last")
+        self.optimizer.load_state_dict(saved_state["optimizer"])
+        with torch.no_grad():
+            self.bare.log_variance.copy_(saved_state["log_variance"])
         self.progress = Progress(**{k: saved[k] for k in vars(self.progress)})
         self._log("resumed", step=self.progress.step)
 

@@ -43,6 +43,7 @@ def model_rows(config: Config, seeds: list[int], say: Say) -> tuple[list[dict[st
     for seed in seeds:
         made = load_trained(config, seed)
         first = first or made
+        made.model.heads.shift.zero_()  # metrics are on the distribution that was sampled, see data.negatives.base_rate
         for counters, frozen in _counter_states(made, config.model.counters):
             say(f"scoring the test split, seed {seed}, counters {counters}")
             made.processor.frozen_after = frozen
@@ -141,12 +142,15 @@ def commit() -> str:
 
 def results(config: Config, seeds: list[int], command: str, *, export: Path | None = None, say: Say = print) -> dict[str, Any]:
     """Everything that `scripts/evaluate.py` writes. Raises TrainingError where a seed is not trained."""
+    for name in config.evaluation.baselines:
+        create(name)  # an unknown name or a missing extra is found before anything is scored
     rows, made, frames = model_rows(config, seeds, say)
     facts = truth_facts(config, made, frames)
     if facts is not None:
         facts |= shuffled_facts(config, made, facts)
     rows += baseline_rows(config, made, seeds, say, export)
-    return {"command": command, "commit": commit(), "note": config.note, "rows": rows, **({"truth": facts} if facts else {})}
+    sampled = " Negatives are sampled: figures are on that distribution." if config.data.negatives else ""
+    return {"command": command, "commit": commit(), "note": config.note + sampled, "rows": rows, **({"truth": facts} if facts else {})}
 
 
 def write(found: dict[str, Any], path: Path) -> None:

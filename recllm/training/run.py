@@ -21,7 +21,7 @@ def run_folder(config: Config, seed: int) -> Path:
 def _mark(config: Config) -> str:
     """Hash of what decides a run: the prepared log, the model and the training settings."""
     prepared = (config.prepared / "fingerprint").read_text() if (config.prepared / "fingerprint").is_file() else ""
-    plain = config.model_dump_json(include={"model", "training"})
+    plain = config.model_dump_json(include={"model": True, "training": config.training.model_dump().keys() - {"trackers", "seed"}})
     return hashlib.sha256((prepared + plain).encode()).hexdigest()
 
 
@@ -35,6 +35,9 @@ def train(config: Config, *, seed: int | None = None, again: bool = False, say: 
     accelerator = accelerator_for()  # before any file: a wrong launch leaves nothing
     mark = _mark(config)
     same = (folder / "mark").is_file() and (folder / "mark").read_text() == mark
+    if not same and not again and (checkpoint.position(folder / "best") or {}).get("finished"):
+        raise TrainingError(f"{folder} holds a finished run of other data or settings (model, training): pass --again to replace it, or "
+                            f"set RECLLM_RUNS to keep both")
     if accelerator.is_main_process and (again or not same):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -95,6 +95,7 @@ def setup(config: Config, log: Log, seed: int | None = None) -> Setup:
     else:  # a random body beside the pretrained tower: for comparison only
         model.tower.load_state_dict(encoder.state_dict(), strict=False)
         model.body.requires_grad_(True)
+        model.get_input_embeddings().requires_grad_(False)  # shared with the tower, whose vectors are cached
     texts = [verbalise({n: f.get(n) for n in processor.spec["item_text"]}) for f in log.item_fields]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.nn.Module.to(model, device).eval()

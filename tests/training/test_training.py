@@ -94,8 +94,12 @@ def test_other_settings_are_refused_when_loading(tiny):
     with pytest.raises(TrainingError, match="found none: run scripts/train.py"):
         load_trained(tiny)
     train(changed(tiny, training={"epochs": 1}), say=quiet)
+    other = changed(tiny, training={"epochs": 2})
     with pytest.raises(TrainingError, match="trained on other data or settings"):
-        load_trained(changed(tiny, training={"epochs": 2}))
+        load_trained(other)
+    with pytest.raises(TrainingError, match="pass --again to replace it"):
+        train(other, say=quiet)
+    assert load_trained(changed(tiny, training={"epochs": 1})).log
 
 
 def test_a_launch_with_fewer_processes_than_asked_is_refused(tiny, monkeypatch):
@@ -113,7 +117,7 @@ def test_heads_follow_the_declared_outcomes(shop, tiny_encoder):
         config = shop(small_log(), schema={"outcomes": outcomes, "context": ["device", "place"]}, split={"validation": 0.2, "test": 0.2})
         config = changed(config, model=model, training={"epochs": 1})
         prepare(config)
-        made = train(config, say=quiet)
+        made = train(config, again=True, say=quiet)
         binary = [n for n, o in outcomes.items() if o["kind"] == "binary"]
         assert sorted(made.model.heads.binary) == sorted(made.model.heads.logits) == sorted(binary)
         out = made.model(**load(made.examples(TRAIN), np.array([0])).inputs)

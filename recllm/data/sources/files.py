@@ -48,13 +48,13 @@ def _jsonl(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
 
 
 def _datasets(path: Path) -> str:
-    """A folder of `Dataset.save_to_disk` (Arrow streams), read through pyarrow into Parquet beside nothing: a temporary file."""
+    """A folder of `Dataset.save_to_disk` (Arrow streams), copied once into a temporary Parquet file that DuckDB reads."""
     import tempfile
 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrows = sorted(path.rglob("*.arrow"))
+    arrows = sorted(p for p in path.rglob("*.arrow") if not p.name.startswith("cache-"))
     if not arrows:
         parquets = sorted(path.rglob("*.parquet"))
         if not parquets:
@@ -74,12 +74,17 @@ def _datasets(path: Path) -> str:
 
 
 def _as_text(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
-    """Every column as text; lists and structs as JSON text; names of RecBole's `name:type` columns without the type."""
+    """Every column as text; lists and structs as JSON text; whole floats without their `.0`."""
     parts = []
     for name, kind, *_ in connection.sql(f"DESCRIBE SELECT * FROM {relation}").fetchall():
-        nested = "[" in kind or kind.startswith(("STRUCT", "MAP"))
-        value = f"to_json({quote(name)})" if nested else quote(name)
-        parts.append(f"CAST({value} AS VARCHAR) AS {quote(name)}")
+        value = quote(name)
+        if "[" in kind or kind.startswith(("STRUCT", "MAP")):
+            value = f"to_json({value})"
+        text = f"CAST({value} AS VARCHAR)"
+        if kind in ("DOUBLE", "FLOAT"):  # pandas makes 17 a 17.0 as soon as one id is missing
+            whole = f"abs({value}) < 9e15 AND {value} = floor({value})"
+            text = f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE {text} END"
+        parts.append(f"{text} AS {quote(name)}")
     return f"(SELECT {', '.join(parts)} FROM {relation})"
 
 
