@@ -47,7 +47,7 @@ def _evaluate(config: Config, args: argparse.Namespace) -> int:
 
     seeds = args.seeds or [config.training.seed]
     given = sys.argv[1:]
-    command = " ".join(["scripts/evaluate.py", *(given[1:] if given[:1] == ["evaluate"] else given)])
+    command = args.command_name or " ".join(["scripts/evaluate.py", *(given[1:] if given[:1] == ["evaluate"] else given)])
     found = results(config, seeds, command, export=args.export_features, say=_say)
     out = args.out or config.folder / "results.json"
     write(found, out)
@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "metrics of trained seeds and baselines on the test split")
     evaluate.add_argument("--seeds", type=int, nargs="+", help="trained seeds; default: training.seed")
     evaluate.add_argument("--out", type=Path, help="results file; default: results.json in the run's folder")
+    evaluate.add_argument("--command", dest="command_name", help="what to record as the command; default: this one")
     evaluate.add_argument("--export-features", type=Path, metavar="FOLDER", help="also write the baselines' columns as Parquet")
     release = add("release", _release, "write a folder for the Hub from a trained seed")
     release.add_argument("--seed", type=int, help="default: training.seed")
