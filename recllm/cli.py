@@ -105,6 +105,15 @@ def _recommend(config: Config, args: argparse.Namespace) -> int:
     return 0
 
 
+def _replay(config: Config, args: argparse.Namespace) -> int:
+    from recllm.recommend.replay import replay
+    from recllm.training.run import load_trained
+
+    found = replay(load_trained(config, args.seed), _recommender(config, args.release), args.requests)
+    print(found.text())
+    return 0 if found.holds else 1
+
+
 def _showcase(config: Config, args: argparse.Namespace) -> int:
     from recllm.feed.log import load_log
     from recllm.recommend.showcase import showcase
@@ -150,7 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--top-k", type=int, default=5)
     shop = add("showcase", _showcase, "one simulated shopper's lists by hour, place, device and mood, beside the known truth")
     shop.add_argument("--user", default="u0007")
-    for command in (predict, recommend, shop):
+    again = add("replay", _replay, "test requests as raw dicts through the release: do they give evaluate's scores?")
+    again.add_argument("--requests", type=int, default=1000)
+    again.add_argument("--seed", type=int, help="the seed that was released; default: training.seed")
+    for command in (predict, recommend, shop, again):
         command.add_argument("--release", type=Path, help="default: release/ in the run's folder")
     return parser
 

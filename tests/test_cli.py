@@ -87,6 +87,11 @@ def test_predict_writes_every_candidate_or_nothing(shop_folder, capsys):
     assert not out.exists()
 
 
+def test_replay_holds_for_what_was_released(shop_folder, capsys):
+    assert main(["replay", str(shop_folder[0]), "--requests", "60"]) == 0
+    assert capsys.readouterr().out.startswith("60 test requests: logits differ by at most")
+
+
 def test_check_lists_the_first_problems_with_their_lines(tmp_path, capsys):
     rows = [f"u{i},i1,{'never' if i % 2 else 1_700_000_000},,tv,Oslo,1,1,0,5" for i in range(60)]
     (tmp_path / "log.csv").write_text("\n".join([HEADER, *rows]) + "\n")

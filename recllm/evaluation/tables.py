@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from recllm.evaluation.features import FeatureTable
 from recllm.feed.examples import Examples
@@ -18,7 +19,7 @@ def _counters(examples: Examples) -> tuple[pd.DataFrame, np.ndarray]:
     processor = examples.processor
     names = ["events", *(f"{o}_{part}" for o in processor.counters.outcomes for part in ("n", "sum"))]
     parts, gaps = [], []
-    for group in examples.groups:
+    for group in tqdm(examples.groups, desc="counters", delay=2, leave=False):
         n = examples.n_before[group.row] - (group.start - examples.log.first[group.user])
         events = examples.timeline.take(slice(group.start, group.start + int(n.max())))
         booked = processor.counters.booked({o: events.outcomes[:, i] for i, o in enumerate(processor.counters.outcomes)})

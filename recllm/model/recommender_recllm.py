@@ -100,7 +100,7 @@ class Recommender:
         """For each request `item_id` (its candidates in order) and arrays (c,): a probability per binary outcome, seconds and their
         80% interval (`<duration>_low`, `<duration>_high`) for a duration. Raises RequestError naming the request at fault."""
         prepared = [self._read(request, place) for place, request in enumerate(requests)]
-        return [{"item_id": p.ids, **self._score(p, np.arange(len(p.ids)))} for p in prepared]
+        return [{"item_id": p.ids, **(self._score(p, np.arange(len(p.ids))) if p.ids else {})} for p in prepared]
 
     def _read(self, request: dict[str, Any], place: int) -> Prepared:
         try:
@@ -110,17 +110,21 @@ class Recommender:
             raise RequestError(f"request {name}: {error}") from None
 
     def _score(self, prepared: Prepared, places: np.ndarray) -> dict[str, np.ndarray]:
-        """Calibrated predictions of some of a request's candidates: the prefix once, then all candidates against it, in chunks."""
-        example, heads = prepared.example, self.model.heads
-        chunks = []
+        """Calibrated predictions of some of a request's candidates."""
+        with torch.inference_mode():
+            found = self.model.heads.predictions(self.raw(prepared, places), self.model.config.duration)
+        return {n: v.double().cpu().numpy() for n, v in found.items()}
+
+    def raw(self, prepared: Prepared, places: np.ndarray) -> dict[str, torch.Tensor]:
+        """Uncalibrated outputs of the heads (c, ...) for some of a request's candidates: the prefix once, then all of them against it."""
+        example, chunks = prepared.example, []
         with torch.inference_mode():
             past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
             for begin in range(0, len(places), TOKENS):
                 tokens = example.events + places[begin : begin + TOKENS]
                 states, _ = self.model.after(past, self._batch(prepared, tokens, 0), start=example.events)
-                chunks.append(heads.predictions(heads(states[0]), self.model.config.duration))
-        names = list(chunks[0]) if chunks else []
-        return {n: np.concatenate([c[n].double().cpu().numpy() for c in chunks]) for n in names}
+                chunks.append(self.model.heads(states[0]))
+        return {n: torch.cat([c[n] for c in chunks]) for n in chunks[0]} if chunks else {}
 
     def _batch(self, prepared: Prepared, tokens: np.ndarray, events: int) -> dict[str, torch.Tensor]:
         example = prepared.example.part(tokens, events)
