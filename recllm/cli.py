@@ -1,6 +1,7 @@
 """The command line: `recllm prepare configs/shop.yaml`. Each script in scripts/ is one of these commands."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -158,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--user", nargs="+", required=True)
     recommend.add_argument("--top-k", type=int, default=5)
     shop = add("showcase", _showcase, "one simulated shopper's lists by hour, place, device and mood, beside the known truth")
-    shop.add_argument("--user", default="u0007")
+    shop.add_argument("--user", default="u0013")
     again = add("replay", _replay, "test requests as raw dicts through the release: do they give evaluate's scores?")
     again.add_argument("--requests", type=int, default=1000)
     again.add_argument("--seed", type=int, help="the seed that was released; default: training.seed")
@@ -171,6 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. Ends with 2 and one line on stderr when the input is at fault."""
     from recllm.model.errors_recllm import ReleaseError, RequestError
 
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # loading takes less than a second: no bar for it
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
     args.rest = rest

@@ -33,7 +33,8 @@ def _quiet(_: str) -> None:
 
 def fingerprint(config: Config) -> str:
     """Hash of the data and schema sections and of the sources' sizes and times: equal means the prepared folder still holds."""
-    sources = [Path(p) for p in (*config.data.interactions, *config.data.users, *config.data.items)]
+    named = [Path(p) for p in (*config.data.interactions, *config.data.users, *config.data.items)]
+    sources = [file for p in named for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
     plain = {"data": config.data.model_dump(mode="json", exclude={"workers"}), "schema": config.columns.model_dump(mode="json")}
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()

@@ -10,13 +10,14 @@ from recllm.feed.log import Log
 from recllm.model.recommender_recllm import Recommender
 from recllm.recommend.users import request_for
 
-MOMENTS = (
-    ("2025-03-31T08:00:00+00:00", "Lisbon", "mobile", "busy"),
-    ("2025-03-31T08:00:00+00:00", "Lisbon", "mobile", "relaxed"),
-    ("2025-03-31T13:00:00+00:00", "Lisbon", "desktop", "curious"),
-    ("2025-03-31T20:00:00+00:00", "Lisbon", "tv", "relaxed"),
-    ("2025-03-31T20:00:00+00:00", "Oslo", "tv", "relaxed"),
-    ("2025-03-31T23:00:00+00:00", "Oslo", "desktop", "tired"),
+DAY = "2025-03-31"
+MOMENTS = (  # what differs from the first, hour (UTC), place, device, mood
+    ("a weekday at noon", 12, "Lisbon", "desktop", "curious"),
+    ("another hour", 20, "Lisbon", "desktop", "curious"),
+    ("another place", 12, "Madrid", "desktop", "curious"),
+    ("another device", 12, "Lisbon", "tv", "curious"),
+    ("another mood", 12, "Lisbon", "desktop", "relaxed"),
+    ("all of them", 20, "Madrid", "tv", "relaxed"),
 )
 
 
@@ -29,12 +30,13 @@ def showcase(config: Config, log: Log, recommender: Recommender, user: str, top_
     if profile is None:
         raise DataError(f'user "{user}" is no shopper of this simulation (u0000 to {world.users[-1]["user_id"]})')
     lines = [f"shopper {user}: {profile['age']}, {profile['segment']}, interested in {', '.join(profile['interests'])}"]
-    for time, place, device, mood in MOMENTS:
-        request = request_for(log, recommender.processor.rows, user, {"time": time, "place": place, "device": device, "mood": mood})
+    for label, hour, place, device, mood in MOMENTS:
+        context = {"time": f"{DAY}T{hour:02}:00:00+00:00", "place": place, "device": device, "mood": mood}
+        request = request_for(log, recommender.processor.rows, user, context)
         found = recommender.recommend(request, top_k=top_k, exclude_seen=False, strategy="weighted", weights={"click": 1.0})
-        lines.append(f"\n{time[11:16]} {place}, {device}, {mood}{'':<28}".ljust(60) + "predicted    true")
+        lines.append(f"\n{f'{label}: {hour:02}:00, {place}, {device}, {mood}':<58}predicted    true")
         for entry in found:
-            truth = world.probability(user, entry["item_id"], hour=int(time[11:13]), place=place, device=device, mood=mood)
+            truth = world.probability(user, entry["item_id"], hour=hour, place=place, device=device, mood=mood)
             lines.append(f"  {_title(entry, config):<56}{entry['click']:>10.1%}{truth:>8.1%}")
     return "\n".join(lines)
 

@@ -3,9 +3,11 @@
 Ids stay text end to end: "0017" keeps its zeros and a 64-bit id never passes through a float.
 """
 
+import hashlib
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from recllm.errors import DataError
 
@@ -47,30 +49,18 @@ def _jsonl(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
     return f"read_json({literal(path)}, format='newline_delimited', columns={{{columns}}})"
 
 
-def _datasets(path: Path) -> str:
-    """A folder of `Dataset.save_to_disk` (Arrow streams), copied once into a temporary Parquet file that DuckDB reads."""
-    import tempfile
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _datasets(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
+    """A folder of `Dataset.save_to_disk` (Arrow streams, mapped and not copied), or one of Parquet files."""
     arrows = sorted(p for p in path.rglob("*.arrow") if not p.name.startswith("cache-"))
     if not arrows:
         parquets = sorted(path.rglob("*.parquet"))
         if not parquets:
             raise DataError(f"{path}: expected a datasets folder with .arrow or .parquet files, found none")
         return f"read_parquet([{', '.join(literal(p) for p in parquets)}], union_by_name=true)"
-    target = Path(tempfile.mkdtemp(prefix="recllm-")) / "rows.parquet"
-    writer = None
-    for arrow in arrows:
-        with pa.memory_map(str(arrow)) as source:
-            for batch in pa.ipc.open_stream(source):
-                writer = writer or pq.ParquetWriter(target, batch.schema)
-                writer.write_batch(batch)
-    if writer is None:
-        raise DataError(f"{path}: expected rows, found an empty dataset")
-    writer.close()
-    return f"read_parquet({literal(target)})"
+    tables = [pa.ipc.open_stream(pa.memory_map(str(arrow))).read_all() for arrow in arrows]
+    name = "recllm_" + hashlib.md5(str(path).encode()).hexdigest()[:12]  # several folders may be read in one statement
+    connection.register(name, pa.concat_tables(tables))
+    return name
 
 
 def _as_text(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
@@ -101,7 +91,7 @@ def scan(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format: str
     kind = detect(path, format)
     try:
         if kind == "datasets":
-            return _as_text(connection, _datasets(path))
+            return _as_text(connection, _datasets(connection, path))
         if kind == "parquet":
             return _as_text(connection, f"read_parquet({literal(path)})")
         if kind == "jsonl":
