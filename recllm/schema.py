@@ -106,6 +106,7 @@ class Schema(Strict):
     request: str | None = None
     known_at: Annotated[TimeColumn | None, BeforeValidator(_column)] = None
     weight: str | None = None
+    scored: str | None = Field(default=None, description="0 marks a row that is history only: an event, never a label")
     context: Fields = {}
     profile: Fields = {}
     item_text: ItemFields = {}

@@ -13,7 +13,7 @@ SCHEMA: dict[str, Any] = {
     "profile": {"age": {"kind": "number"}, "interests": {"list": True}},
     "item_text": ["title", "genres"], "item_category": {"genres": {"list": True}}, "item_number": ["price"],
     "item_vector": ["image"],
-    "published": {"column": "published", "unit": "s"}, "request": "visit", "weight": "w",
+    "published": {"column": "published", "unit": "s"}, "request": "visit", "weight": "w", "scored": "kept",
     "known_at": {"column": "seen", "zone": "America/New_York"}, "outcome_delay": 20,
     "outcomes": {"click": {"kind": "binary"}, "purchase": {"kind": "binary", "given": "click"},
                  "duration": {"kind": "duration", "clip": 600}},
@@ -36,7 +36,8 @@ def rich_log(users: int = 8, events: int = 60, seed: int = 0) -> str:
                    "temperature": rng.choice([None, 3.5, -2]), "query": rng.choice([None, "a film", "war: the old one"]),
                    "click": click, "purchase": rng.choice([0, 1]) if click else 0,
                    "duration": rng.choice([None, 0, 4.25, 300, 5_000])}  # fmt: skip
-            row |= {"visit": rng.choice([None, f"v{now // 900}"]), "w": rng.choice([0.5, 1]), "true_or": rng.choice([True, False]),
+            row |= {"visit": rng.choice([None, f"v{now // 900}"]), "w": rng.choice([0.5, 1]), "kept": int(rng.random() < 0.8),
+                    "true_or": rng.choice([True, False]),
                     "seen": rng.choice([None, None, now + 4_000, "2023-11-15T16:00:00"])}  # fmt: skip
             lines.append(json.dumps(row))
     return "\n".join(lines) + "\n"

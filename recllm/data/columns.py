@@ -53,6 +53,14 @@ def values(column: str, separator: str) -> str:
     return f"NULLIF(list_filter(list_transform({parts}, lambda x: TRIM(x)), lambda x: x <> ''), [])"
 
 
+def flag(column: str) -> str:
+    """0 or 1, NULL for unknown, NaN for what is neither."""
+    value = text(column)
+    double = f"TRY_CAST({value} AS DOUBLE)"
+    return (f"CASE WHEN {value} IS NULL THEN NULL WHEN lower({value}) IN ('true', 'yes', 't') OR {double} = 1 THEN 1.0 "
+            f"WHEN lower({value}) IN ('false', 'no', 'f') OR {double} = 0 THEN 0.0 ELSE CAST('nan' AS DOUBLE) END")
+
+
 def outcome(name: str, spec: Outcome) -> str:
     """binary: 0, 1 or NULL; duration: seconds. Unreadable values are NaN here, and a rule drops their row."""
     if spec.derived:
@@ -68,10 +76,8 @@ def outcome(name: str, spec: Outcome) -> str:
         return f"CASE WHEN {value} IS NULL THEN NULL WHEN isfinite({double}) THEN {double} / {scale} ELSE {bad} END"
     if spec.at_least is not None:
         test = f"WHEN isfinite({double}) THEN CAST({double} >= {spec.at_least} AS DOUBLE)"
-    else:
-        test = (f"WHEN lower({value}) IN ('true', 'yes', 't') OR {double} = 1 THEN 1.0 "
-                f"WHEN lower({value}) IN ('false', 'no', 'f') OR {double} = 0 THEN 0.0")
-    return f"CASE WHEN {value} IS NULL THEN NULL {test} ELSE {bad} END"
+        return f"CASE WHEN {value} IS NULL THEN NULL {test} ELSE {bad} END"
+    return flag(column)
 
 
 def field(name: str, spec: CategoryField | ItemField) -> str:
@@ -89,7 +95,8 @@ def interaction_columns(schema: Schema) -> dict[str, str]:
                "utc_offset": utc_offset(schema.time, f"({time})"),
                "request": text(schema.request) if schema.request else "CAST(NULL AS VARCHAR)",
                "known_at": moment(schema.known_at) if schema.known_at else "CAST(NULL AS BIGINT)",
-               "weight": number(schema.weight) if schema.weight else "CAST(1 AS DOUBLE)"}
+               "weight": number(schema.weight) if schema.weight else "CAST(1 AS DOUBLE)",
+               "scored": f"coalesce({flag(schema.scored)}, 1)" if schema.scored else "CAST(1 AS DOUBLE)"}
     columns |= {name: field(name, spec) for name, spec in schema.context.items()}
     return columns | {name: outcome(name, spec) for name, spec in schema.outcomes.items()}
 
@@ -97,7 +104,8 @@ def interaction_columns(schema: Schema) -> dict[str, str]:
 def required_columns(schema: Schema) -> dict[str, str]:
     """Schema key -> raw column that interactions must have."""
     needed = {"user": schema.user, "item": schema.item, "time": schema.time.column}
-    optional = {"request": schema.request, "weight": schema.weight, "known_at": schema.known_at and schema.known_at.column}
+    optional = {"request": schema.request, "weight": schema.weight, "scored": schema.scored,
+                "known_at": schema.known_at and schema.known_at.column}
     needed |= {key: column for key, column in optional.items() if column}
     needed |= {f"context.{n}": s.column or n for n, s in schema.context.items()}
     return needed | {f"outcomes.{n}": s.column or n for n, s in schema.outcomes.items() if not (s.derived or s.every_row)}

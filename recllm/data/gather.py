@@ -34,7 +34,7 @@ def _merge(schema: Schema) -> str:
     first = [n for n in ("utc_offset", "request", "weight", *schema.context)]
     parts = [f"arg_min({quote(n)}, (file, line)) FILTER ({quote(n)} IS NOT NULL) AS {quote(n)}" for n in first]
     parts += [f"{'sum' if spec.kind == 'duration' else 'max'}({quote(n)}) AS {quote(n)}" for n, spec in schema.outcomes.items()]
-    return ", ".join([*parts, "max(known_at) AS known_at_raw"])
+    return ", ".join([*parts, "max(scored) > 0 AS scored", "max(known_at) AS known_at_raw"])
 
 
 def _sql(task: GatherTask) -> str:
@@ -77,7 +77,7 @@ def gather(task: GatherTask) -> GatherResult:
                                  ORDER BY file, line) TO {literal(task.folder / 'dropped' / f'gather-{task.bucket}.parquet')}""")
     columns = [quote(n) for n in ("user", "item", "time", "utc_offset", "request", "weight", "known_at", "pos", "n_before",
                                   *task.config.columns.context)]
-    projection = ", ".join([*columns, *_labels(task), "true AS scored"])
+    projection = ", ".join([*columns, *_labels(task), "scored"])
     for split in SPLITS:
         target = task.folder / "data" / f"{split}-{task.bucket:05d}-of-{task.shards:05d}.parquet"
         connection.execute(f"""COPY (SELECT {projection} FROM shard WHERE split = '{split}' ORDER BY "user", pos)

@@ -164,10 +164,11 @@ def _require_labels(config: Config, part: Path) -> tuple[int, int]:
             raise DataError(f'schema.{name}: expected at least two {name}s in column "{column}", found {n}: '
                             f"there is nothing to compare; is it the right column?")
     for split in SPLITS:
-        if not connection.execute(f"SELECT count(*) FROM read_parquet({literal(part / 'data' / f'{split}-*.parquet')})").fetchall()[0][0]:
-            raise DataError(f"data.split: expected rows in train, validation and test, found none in {split}: move the dates")
+        files = literal(part / "data" / f"{split}-*.parquet")
+        if not connection.execute(f"SELECT count(*) FROM read_parquet({files}) WHERE scored").fetchall()[0][0]:
+            raise DataError(f"data.split: expected scored rows in train, validation and test, found none in {split}: move the dates")
     for name in config.columns.binary:
-        low, high = connection.execute(f"SELECT min({quote(name)}), max({quote(name)}) FROM {train}").fetchall()[0]
+        low, high = connection.execute(f"SELECT min({quote(name)}), max({quote(name)}) FROM {train} WHERE scored").fetchall()[0]
         only = "no known label" if high is None else "no positive label" if high == 0 else "no negative label" if low == 1 else None
         if only == "no negative label" and config.data.negatives:
             only = None

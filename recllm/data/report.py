@@ -84,7 +84,7 @@ def split_facts(config: Config, folder: Path) -> dict[str, dict[str, Any]]:
             parts.append(f"avg({column})" if spec.kind == "binary" else f"median({column})")
         row = connection.execute(f"""SELECT count(*), strftime(to_timestamp(min(time) / 1e3) AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M'),
             strftime(to_timestamp(max(time) / 1e3) AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M'), {', '.join(parts)}
-            FROM read_parquet({literal(folder / 'data' / f'{split}-*.parquet')})""").fetchall()[0]
+            FROM read_parquet({literal(folder / 'data' / f'{split}-*.parquet')}) WHERE scored""").fetchall()[0]
         labels = {}
         for (name, spec), value in zip(config.columns.outcomes.items(), row[3:], strict=True):
             labels[name] = "unknown" if value is None else f"{value:.1%}" if spec.kind == "binary" else f"median {value:.0f} s"

@@ -24,6 +24,8 @@ def row_rules(schema: Schema, limits: Rules) -> list[Rule]:
         Rule("time_out_of_range", f"time is before {limits.min_time} or after {limits.max_time or 'tomorrow'}",
              f"time < epoch_ms(TIMESTAMP {literal(limits.min_time)}) OR time > {latest}"),
     ]
+    if schema.scored:
+        rules.append(Rule("bad_scored", "scored is not 0 or 1", "isnan(scored)"))
     for name, spec in schema.outcomes.items():
         if spec.derived:
             continue

@@ -251,3 +251,14 @@ def test_odd_column_names_of_the_file_are_no_matter(shop):
     lines = small_log().splitlines()
     log = "\n".join([lines[0] + ",n,before,line,raw", *(line + ",1,2,3,4" for line in lines[1:])]) + "\n"
     assert prepare(shop(log)).rows == 144
+
+
+def test_rows_that_are_history_only_are_events_and_never_labels(shop):
+    lines = small_log().splitlines()
+    log = "\n".join([lines[0] + ",label", *(f"{line},{int(k % 4 > 0)}" for k, line in enumerate(lines[1:]))]) + "\n"
+    config = shop(log, schema={"scored": "label"})
+    report = prepare(config)
+    frame = read(config.prepared)
+    assert report.rows == 144 and frame["scored"].sum() == 108 == sum(facts["rows"] for facts in report.splits.values())
+    counts = pd.read_parquet(config.prepared / "item_counts.parquet")
+    assert counts.groupby("item")["events"].max().sum() == 144  # all of them are counted
