@@ -46,11 +46,12 @@ def retrieval_loss(out: dict[str, torch.Tensor], batch: Batch, scale: torch.Tens
     scores = queries @ contents.T * scale.exp() - log_q
     later = published[None, :] > batch.time[where][:, None]
     later |= ~batch.scored  # items that only stand in histories, and row 0, which is no item
-    request, order = batch.request[where].sort()
-    at = torch.searchsorted(request, batch.request[clicked]).clamp(max=len(request) - 1)
-    query_of, target = order[at], item[clicked]
+    # a request whose rows lie in two windows has a query in each: a target belongs to the one beside it
+    same = batch.request[where][:, None] == batch.request[clicked][None, :]
+    query_of, target = (same & (where[0][:, None] == clicked[0][None, :])).int().argmax(0), item[clicked]
     positive = torch.zeros_like(scores, dtype=torch.bool)
-    positive[query_of, target] = True
+    pairs = same.nonzero(as_tuple=True)
+    positive[pairs[0], target[pairs[1]]] = True
     negatives = scores.masked_fill(later | positive, float("-inf"))
     rows = negatives[query_of]
     own = scores[query_of, target]

@@ -109,7 +109,7 @@ def test_changing_any_invisible_row_leaves_scores_unchanged(made, examples):
             changed.timeline.num[hidden] += 7
             changed.timeline.known[hidden] += 10**9
             mine = np.append(hidden, row)  # a row's own outcome is its label
-            changed.timeline.outcomes[mine] = 1 - np.nan_to_num(changed.timeline.outcomes[mine])
+            changed.timeline.outcomes[mine] = np.abs(1 - np.nan_to_num(changed.timeline.outcomes[mine]))
             after = raw_of(made, changed, index)
             for name, value in before.items():
                 torch.testing.assert_close(after[name][place], value[place], **LOGIT)
