@@ -35,7 +35,10 @@ FractionOrMoment = Annotated[float | str, BeforeValidator(_date)]
 
 
 class Negatives(Strict):
-    """Candidates for a log of positives only: `per_event` items per scored row, drawn from `from`."""
+    """Candidates for a log of positives only: `per_event` items per scored row, drawn uniformly or by popularity in train (`from`).
+
+    `base_rate` is the share of positives where the model will serve: predictions are shifted to it, metrics are not.
+    """
 
     per_event: int = Field(default=4, ge=1, le=100)
     source: Literal["uniform", "popularity"] = Field(default="uniform", alias="from")

@@ -119,8 +119,7 @@ class Trainer:
     def _epoch(self) -> bool:
         """One epoch. Returns false when the budget is spent."""
         settings, progress = self.settings, self.progress
-        profile = settings_profile(self.setup)
-        batches = plan(self.train.sizes, profile, settings.tokens_per_batch, [self.seed, progress.epoch])
+        batches = plan(self.train.sizes, self.setup.config.model.profile_tokens, settings.tokens_per_batch, [self.seed, progress.epoch])
         self.batches = len(batches)
         pauses = {round(len(batches) * (k + 1) / settings.evaluations_per_epoch) for k in range(settings.evaluations_per_epoch)}
         sums: list[torch.Tensor] = []
@@ -217,10 +216,6 @@ class Trainer:
             shown = ", ".join(f"{k} {v:.4f}" for k, v in facts["validation"].items())
             tqdm.write(f"step {facts['step']} (epoch {facts['epoch']:.2f}, {facts['seconds']:.0f} s): validation {shown}"
                        f"{'  best' if facts['best'] else ''}")
-
-
-def settings_profile(setup: Setup) -> int:
-    return setup.config.model.profile_tokens
 
 
 def validation_losses(tasks: Tasks, scores: Any) -> dict[str, float]:
