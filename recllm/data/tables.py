@@ -39,14 +39,20 @@ def user_needs(schema: Schema) -> dict[str, str]:
     return {"user": schema.user} | {f"profile.{n}": s.column or n for n, s in schema.profile.items()}
 
 
+def _checked(connection: duckdb.DuckDBPyConnection, config: Config, path: str, needed: dict[str, str]) -> str:
+    """Table expression of one file that has every declared column."""
+    format = "auto" if config.data.format == "simulate" else config.data.format
+    relation = scan(connection, path, format=format, delimiter=config.data.delimiter)
+    check_columns(columns_of(connection, relation, path), needed, path)
+    return relation
+
+
 def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str], key: str, columns: dict[str, str],
           needed: dict[str, str]) -> None:
     """Table `loaded`: file, line, broken, id and fields of every row of the files."""
     parts = []
     for path in paths:
-        relation = scan(connection, path, format="auto" if config.data.format == "simulate" else config.data.format,
-                        delimiter=config.data.delimiter)
-        check_columns(columns_of(connection, relation, path), needed, path)
+        relation = _checked(connection, config, path, needed)
         fields = "".join(f", {sql} AS {quote(name)}" for name, sql in columns.items())
         parts.append(f"SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {text(key)} AS id{fields} FROM {relation}")
     union = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
@@ -61,10 +67,7 @@ def check_tables(config: Config) -> None:
     """Raise DataError for a users' or items' table that is missing, or lacks a declared column."""
     for paths, needed in ((config.data.items, item_needs(config.columns)), (config.data.users, user_needs(config.columns))):
         for path in paths:
-            connection = connect()
-            format = "auto" if config.data.format == "simulate" else config.data.format
-            relation = scan(connection, path, format=format, delimiter=config.data.delimiter)
-            check_columns(columns_of(connection, relation, path), needed, path)
+            _checked(connect(), config, path, needed)
 
 
 def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """A model and its processor as one recommender: predictions for requests, and ranked lists."""
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from transformers.utils.hub import hf_api
 
 from .errors_recllm import ReleaseError, RequestError, nearest
 from .fields_recllm import as_number
+from .files_recllm import whole_folder
 from .modeling_recllm import RecllmModel
 from .processor_recllm import RecllmProcessor
 from .requests_recllm import Prepared, RequestReader
@@ -42,10 +42,7 @@ class Recommender:
         folder = Path(folder).absolute()
         if folder.exists() and any(folder.iterdir()) and not (folder / "processor_spec.json").is_file():
             raise ReleaseError(f"{folder}: expected no folder, an empty one or an earlier release, found other files: choose another")
-        part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
+        with whole_folder(folder) as part:
             config = self.model.config
             config.auto_map, config.custom_pipelines, config.architectures = AUTO_MAP, PIPELINE, ["RecllmModel"]
             self.model.save_pretrained(part)
@@ -55,14 +52,6 @@ class Recommender:
             (part / "README.md").write_text(card, encoding="utf-8")
             if training is not None:
                 (part / "training_config.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
-            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-            if folder.exists():
-                folder.rename(old)
-            part.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
         return folder
 
     def push_to_hub(self, repo_id: str, card: str = "", private: bool = False, token: str | None = None) -> str:

@@ -1,8 +1,6 @@
 """Checkpoints: trainable weights, optimiser, position and world size, written under a temporary name and renamed (DESIGN 6)."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from recllm.errors import TrainingError
+from recllm.model.files_recllm import whole_folder
 from recllm.model.modeling_recllm import RecllmModel
 
 WEIGHTS = "trainable.safetensors"
@@ -34,18 +33,11 @@ def load_trainable(model: RecllmModel, path: Path) -> None:
 
 def save(folder: Path, model: RecllmModel, optimizer: Any = None, **position: Any) -> None:
     """Write a checkpoint folder in one rename; a kill leaves the old one or the new one, never half of one."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file(trainable_state(model), part / WEIGHTS)
-    if optimizer is not None:
-        torch.save(optimizer, part / "optimizer.pt")
-    (part / "position.json").write_text(json.dumps(position, indent=1) + "\n", encoding="utf-8")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder) as part:
+        save_file(trainable_state(model), part / WEIGHTS)
+        if optimizer is not None:
+            torch.save(optimizer, part / "optimizer.pt")
+        (part / "position.json").write_text(json.dumps(position, indent=1) + "\n", encoding="utf-8")
 
 
 def position(folder: Path) -> dict[str, Any] | None:
