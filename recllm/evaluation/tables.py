@@ -20,7 +20,7 @@ def _counters(examples: Examples) -> tuple[pd.DataFrame, np.ndarray]:
     names = ["events", *(f"{o}_{part}" for o in processor.counters.outcomes for part in ("n", "sum"))]
     parts, gaps = [], []
     for group in tqdm(examples.groups, desc="counters", delay=2, leave=False):
-        n = examples.n_before[group.row] - (group.start - examples.log.first[group.user])
+        n = examples.visible(group)
         events = examples.timeline.take(slice(group.start, group.start + int(n.max())))
         booked = processor.counters.booked({o: events.outcomes[:, i] for i, o in enumerate(processor.counters.outcomes)})
         has = (processor.items.share[events.item] > 0).astype(float)

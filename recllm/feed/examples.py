@@ -77,16 +77,16 @@ class Examples:
 
     def _size(self, group: Group) -> tuple[int, int]:
         """(events, candidate-stream tokens)."""
-        return int(self._visible(group).max()), len(group.row) + len(np.unique(self.log.request[group.row]))
+        return int(self.visible(group).max()), len(group.row) + len(np.unique(self.log.request[group.row]))
 
-    def _visible(self, group: Group) -> np.ndarray:
+    def visible(self, group: Group) -> np.ndarray:
         """How many events of the window each row sees (c,)."""
         return self.n_before[group.row] - (group.start - self.log.first[group.user])
 
     def __getitem__(self, index: int) -> Example:
         """Events, then the group's candidates in order, then one query per request."""
         group = self.groups[index]
-        n = self._visible(group)
+        n = self.visible(group)
         _, query = np.unique(self.log.request[group.row], return_index=True)
         events = self.timeline.take(slice(group.start, group.start + int(n.max())))
         asked = Rows(**{k: getattr(self.timeline, k)[group.row] for k in ROW_PARTS})

@@ -38,7 +38,7 @@ def examples(made):
 @pytest.fixture(scope="module")
 def rich(examples):
     """The index of an example with many events, rows that see different numbers of them, and several requests."""
-    return int(np.argmax([len(np.unique(examples._visible(g))) for g in examples.groups]))
+    return int(np.argmax([len(np.unique(examples.visible(g))) for g in examples.groups]))
 
 
 @torch.inference_mode()
