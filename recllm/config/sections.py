@@ -89,7 +89,8 @@ class DataConfig(Strict):
     interactions: Paths
     users: Paths = []
     items: Paths = []
-    format: Literal["auto", "csv", "jsonl", "parquet", "datasets", "recbole", "simulate"] = "auto"
+    format: Literal["auto", "csv", "jsonl", "parquet", "datasets", "recbole", "simulate",
+                    "kuairand", "deskdrop"] = "auto"
     delimiter: str | None = None
     simulate: Simulation = Simulation()
     rules: Rules = Rules()

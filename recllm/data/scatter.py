@@ -8,7 +8,8 @@ import duckdb
 from recllm.config import Config
 from recllm.data.columns import interaction_columns, required_columns
 from recllm.data.rules import first_broken, row_rules
-from recllm.data.sources.files import columns_of, literal, quote, scan
+from recllm.data.sources.files import columns_of, literal, quote
+from recllm.data.sources.scan import scan
 from recllm.errors import DataError, did_you_mean
 
 SEEN = "recllm_seen"  # our own columns beside the file's, under a name that no file has

@@ -7,7 +7,8 @@ import duckdb
 from recllm.config import Config
 from recllm.data.columns import field, moment, number, text, values
 from recllm.data.scatter import check_columns, connect, rejected_lines
-from recllm.data.sources.files import columns_of, literal, quote, scan
+from recllm.data.sources.files import columns_of, literal, quote
+from recllm.data.sources.scan import scan
 from recllm.errors import DataError
 from recllm.schema import Schema
 
@@ -39,20 +40,20 @@ def user_needs(schema: Schema) -> dict[str, str]:
     return {"user": schema.user} | {f"profile.{n}": s.column or n for n, s in schema.profile.items()}
 
 
-def _checked(connection: duckdb.DuckDBPyConnection, config: Config, path: str, needed: dict[str, str]) -> str:
+def _checked(connection: duckdb.DuckDBPyConnection, config: Config, path: str, needed: dict[str, str], table: str) -> str:
     """Table expression of one file that has every declared column."""
     format = "auto" if config.data.format == "simulate" else config.data.format
-    relation = scan(connection, path, format=format, delimiter=config.data.delimiter)
+    relation = scan(connection, path, format=format, delimiter=config.data.delimiter, table=table)
     check_columns(columns_of(connection, relation, path), needed, path)
     return relation
 
 
 def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str], key: str, columns: dict[str, str],
-          needed: dict[str, str]) -> None:
+          needed: dict[str, str], table: str) -> None:
     """Table `loaded`: file, line, broken, id and fields of every row of the files."""
     parts = []
     for path in paths:
-        relation = _checked(connection, config, path, needed)
+        relation = _checked(connection, config, path, needed, table)
         fields = "".join(f", {sql} AS {quote(name)}" for name, sql in columns.items())
         parts.append(f"SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {text(key)} AS id{fields} FROM {relation}")
     union = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
@@ -65,9 +66,10 @@ def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str
 
 def check_tables(config: Config) -> None:
     """Raise DataError for a users' or items' table that is missing, or lacks a declared column."""
-    for paths, needed in ((config.data.items, item_needs(config.columns)), (config.data.users, user_needs(config.columns))):
+    for table, paths, needed in (("items", config.data.items, item_needs(config.columns)),
+                                 ("users", config.data.users, user_needs(config.columns))):
         for path in paths:
-            _checked(connect(), config, path, needed)
+            _checked(connect(), config, path, needed, table)
 
 
 def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
@@ -84,7 +86,8 @@ def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
     names = ", ".join(quote(n) for n in columns)
     counts: dict[str, int] = {}
     if paths:
-        _load(connection, config, paths, key, columns, item_needs(schema) if side == "item" else user_needs(schema))
+        _load(connection, config, paths, key, columns, item_needs(schema) if side == "item" else user_needs(schema),
+              f"{side}s")
         connection.execute("CREATE TEMP TABLE refused(line BIGINT, content VARCHAR)")
         if lines := rejected_lines(connection):
             connection.executemany("INSERT INTO refused VALUES (?, ?)", lines)

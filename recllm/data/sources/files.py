@@ -78,7 +78,7 @@ def _as_text(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
     return f"(SELECT {', '.join(parts)} FROM {relation})"
 
 
-def scan(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format: str = "auto", delimiter: str | None = None) -> str:
+def scan_file(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format: str = "auto", delimiter: str | None = None) -> str:
     """A table expression over one file; all columns VARCHAR.
 
     Raises DataError when the file is missing, empty, or cannot be read in its format.
