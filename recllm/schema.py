@@ -8,12 +8,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 # names that prepared tables, requests or the model use themselves; a column of such a name is declared under another, with `column:`
 RESERVED = set("""time hour weekday weekend gap user item item_id kind id line file raw broken seen bucket request weight known_at
-    known_at_raw utc_offset pos n_before scored split next_time earlier listed published reason score before n""".split())
+    known_at_raw utc_offset pos n_before scored split next_time earlier listed published reason score before n session""".split())
 RESERVED_OUTCOMES = {"query", "content", "duration_logits"}  # keys of the model's output beside the outcomes
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def label_column(outcome: str) -> str:
+    """Where a prepared table keeps the label of an outcome with a `window`; the event's own value stays under the outcome's name."""
+    return f"{outcome}_within"
 
 
 def _column(value: Any) -> Any:
@@ -71,6 +76,14 @@ class ItemField(Strict):
     separator: str = "|"
 
 
+class Relations(Strict):
+    """Columns of the relations' table: who is related (`user`) to whom or to which group (`other`, an item), since when."""
+
+    user: str = "user"
+    other: str = "other"
+    since: Annotated[TimeColumn, BeforeValidator(_column)] = TimeColumn(column="since")
+
+
 class Outcome(Strict):
     """A label of an event. `binary` is 0 or 1 (or `column >= at_least`); `duration` is in seconds after `unit`."""
 
@@ -82,6 +95,8 @@ class Outcome(Strict):
     clip: float = Field(default=600.0, gt=0, description="seconds; longer durations are 'clip or more'")
     unit: Literal["s", "ms"] = "s"
     derived: Literal["next_event"] | None = None
+    session: str | None = Field(default=None, description="derived: next_event counts inside this column's sessions only")
+    window: float | None = Field(default=None, gt=0, description="days: an event of its own, up to so long after, labels its row 1")
     loss_weight: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")
@@ -90,6 +105,10 @@ class Outcome(Strict):
             raise ValueError("derived: next_event is for kind: duration, found kind: binary")
         if self.kind == "duration" and (self.given or self.at_least is not None or self.every_row):
             raise ValueError("given, at_least and every_row are for kind: binary, found kind: duration")
+        if self.window and (self.kind != "binary" or self.every_row):
+            raise ValueError("window is for kind: binary with a column, found kind: duration, or every_row")
+        if self.session and not self.derived:
+            raise ValueError("session is for derived: next_event, found no derived")
         return self
 
 
@@ -114,6 +133,7 @@ class Schema(Strict):
     item_number: ItemFields = {}
     item_vector: ItemFields = {}
     published: Annotated[TimeColumn | None, BeforeValidator(_column)] = None
+    relations: Relations | None = None
     outcomes: dict[str, Outcome]
     outcome_delay: float = Field(default=0.0, ge=0, description="seconds from an event to its outcomes being known")
 
@@ -140,9 +160,21 @@ class Schema(Strict):
                        | (set(self.outcomes) & RESERVED_OUTCOMES))
         if clash:
             raise ValueError(f"names {clash} are used twice or reserved: choose another name and give the file's name as `column`")
+        clash = sorted({label_column(n) for n in self.outcomes} & {*events, *tables})
+        if clash:
+            raise ValueError(f"names {clash} are kept for the labels of outcomes: choose another and give the file's name as `column`")
         odd = [n for n in (*events, *tables) if not re.fullmatch(r"\w+", n)]
         if odd:
             raise ValueError(f"names {odd}: expected letters, digits and _ only: choose another name and give the file's name as `column`")
+
+    def label(self, outcome: str) -> str:
+        """Column of a prepared table that holds an outcome's label."""
+        return label_column(outcome) if self.outcomes[outcome].window else outcome
+
+    @property
+    def session(self) -> str | None:
+        """Raw column of the sessions, where a derived duration keeps to them."""
+        return next((o.session for o in self.outcomes.values() if o.session), None)
 
     @property
     def binary(self) -> list[str]:

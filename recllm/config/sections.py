@@ -37,12 +37,15 @@ FractionOrMoment = Annotated[float | str, BeforeValidator(_date)]
 class Negatives(Strict):
     """Candidates for a log of positives only: `per_event` items per scored row, drawn uniformly or by popularity in train (`from`).
 
+    With `window` (days) they come from the items in which some user had an event within so many days before the row, and only a
+    user's first event of such an item is scored: else "never seen before" or "nobody looked lately" alone would tell drawn from logged.
     `base_rate` is the share of positives where the model will serve: predictions are shifted to it, metrics are not.
     """
 
     per_event: int = Field(default=4, ge=1, le=100)
     source: Literal["uniform", "popularity"] = Field(default="uniform", alias="from")
     seed: int = 0
+    window: float | None = Field(default=None, gt=0, description="days")
     base_rate: float | None = Field(default=None, gt=0, lt=1)
 
 
@@ -89,6 +92,7 @@ class DataConfig(Strict):
     interactions: Paths
     users: Paths = []
     items: Paths = []
+    relations: Paths = []
     format: Literal["auto", "csv", "jsonl", "parquet", "datasets", "recbole", "simulate",
                     "kuairand", "deskdrop"] = "auto"
     delimiter: str | None = None
@@ -194,6 +198,8 @@ class Config(Strict):
             raise ValueError("schema.profile is declared without data.users: give the users' table (it may be the log's own file)")
         if (items or schema.item_vector or schema.published) and not self.data.items:
             raise ValueError("item fields are declared without data.items: give the items' table (it may be the log's own file)")
+        if bool(schema.relations) != bool(self.data.relations):
+            raise ValueError("schema.relations and data.relations go together: found one without the other")
         return self
 
     @property

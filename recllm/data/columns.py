@@ -96,6 +96,7 @@ def interaction_columns(schema: Schema) -> dict[str, str]:
                "request": text(schema.request) if schema.request else "CAST(NULL AS VARCHAR)",
                "known_at": moment(schema.known_at) if schema.known_at else "CAST(NULL AS BIGINT)",
                "weight": number(schema.weight) if schema.weight else "CAST(1 AS DOUBLE)",
+               "session": text(schema.session) if schema.session else "CAST(NULL AS VARCHAR)",
                "scored": f"coalesce({flag(schema.scored)}, 1)" if schema.scored else "CAST(1 AS DOUBLE)"}
     columns |= {name: field(name, spec) for name, spec in schema.context.items()}
     return columns | {name: outcome(name, spec) for name, spec in schema.outcomes.items()}
@@ -104,7 +105,7 @@ def interaction_columns(schema: Schema) -> dict[str, str]:
 def required_columns(schema: Schema) -> dict[str, str]:
     """Schema key -> raw column that interactions must have."""
     needed = {"user": schema.user, "item": schema.item, "time": schema.time.column}
-    optional = {"request": schema.request, "weight": schema.weight, "scored": schema.scored,
+    optional = {"request": schema.request, "weight": schema.weight, "scored": schema.scored, "session": schema.session,
                 "known_at": schema.known_at and schema.known_at.column}
     needed |= {key: column for key, column in optional.items() if column}
     needed |= {f"context.{n}": s.column or n for n, s in schema.context.items()}

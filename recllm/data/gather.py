@@ -7,7 +7,7 @@ from recllm.config import Config
 from recllm.data.item_counts import booking_sql
 from recllm.data.scatter import connect
 from recllm.data.sources.files import literal, quote
-from recllm.schema import Schema
+from recllm.schema import Schema, label_column
 
 SPLITS = ("train", "validation", "test")
 TEXT = (Path(__file__).parent / "prepare.sql").read_text(encoding="utf-8")
@@ -20,6 +20,7 @@ class GatherTask:
     shards: int
     folder: Path
     cuts: tuple[int, int]  # first moments of validation and test, UTC milliseconds
+    log_end: int  # last moment of the log, UTC milliseconds
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class GatherResult:
 
 def _merge(schema: Schema) -> str:
     """One row of those equal in user, time and item: outcomes combined, every other field from the first line."""
-    first = [n for n in ("utc_offset", "request", "weight", *schema.context)]
+    first = [n for n in ("utc_offset", "request", "weight", "session", *schema.context)]
     parts = [f"arg_min({quote(n)}, (file, line)) FILTER ({quote(n)} IS NOT NULL) AS {quote(n)}" for n in first]
     parts += [f"{'sum' if spec.kind == 'duration' else 'max'}({quote(n)}) AS {quote(n)}" for n, spec in schema.outcomes.items()]
     return ", ".join([*parts, "max(scored) > 0 AS scored", "max(known_at) AS known_at_raw"])
@@ -41,7 +42,9 @@ def _sql(task: GatherTask) -> str:
     schema, rules = task.config.columns, task.config.data.rules
     duration = schema.duration
     measured = duration if duration and not schema.outcomes[duration].derived else None
-    after = 'min(time) OVER (PARTITION BY "user" ORDER BY time RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)'
+    whose = '"user", session' if schema.session else '"user"'
+    after = f"min(time) OVER (PARTITION BY {whose} ORDER BY time RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)"
+    after = f"CASE WHEN session IS NOT NULL THEN {after} END" if schema.session else after
     return TEXT.format(merge=_merge(schema), max_events_per_day=rules.max_events_per_day,
                        measured=f"coalesce({quote(measured)}, 0)" if measured else "0",
                        outcome_delay=int(schema.outcome_delay * 1000), next_time=after,
@@ -50,15 +53,25 @@ def _sql(task: GatherTask) -> str:
 
 
 def _labels(task: GatherTask) -> list[str]:
-    """Outcome columns of the shard. A derived duration is masked where its next event lies past the row's split or the clip."""
+    """Outcome columns of the shard, and the labels of those with a window.
+
+    A label that the row's split cannot know is masked: a derived duration whose next event lies past the split's end, or (outside of
+    sessions) past the clip; an outcome whose window is still open there.
+    """
     parts = []
     for name, spec in task.config.columns.outcomes.items():
+        end = f"CASE split WHEN 'train' THEN {task.cuts[0]} WHEN 'validation' THEN {task.cuts[1]} ELSE {{}} END"
         if spec.derived:
-            end = f"CASE split WHEN 'train' THEN {task.cuts[0]} WHEN 'validation' THEN {task.cuts[1]} ELSE 9223372036854775807 END"
-            parts.append(f"CASE WHEN next_time < {end} AND next_time - time <= {int(spec.clip * 1000)} "
-                         f"THEN (next_time - time) / 1e3 END AS {quote(name)}")
+            gap, clip = "(next_time - time)", int(spec.clip * 1000)
+            kept = "" if spec.session else f" AND {gap} <= {clip}"
+            parts.append(f"CASE WHEN next_time < {end.format(2**63 - 1)}{kept} THEN least({gap}, {clip}) / 1e3 END AS {quote(name)}")
         else:
             parts.append(f"CAST({quote(name)} AS DOUBLE) AS {quote(name)}")
+        if spec.window:
+            length, column = int(spec.window * 86_400_000), quote(name)
+            later = (f"max({column}) OVER (PARTITION BY \"user\", item ORDER BY time RANGE BETWEEN 1 FOLLOWING AND {length} FOLLOWING)")
+            parts.append(f"CASE WHEN time + {length} < {end.format(task.log_end + 1)} "
+                         f"THEN greatest({column}, {later}) END AS {quote(label_column(name))}")
     return parts
 
 

@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from recllm.config import Config
 from recllm.data.executors import Executor, LocalExecutor
@@ -31,12 +32,22 @@ def _quiet(_: str) -> None:
     return None
 
 
+def declared(plain: Any) -> Any:
+    """Settings without those that say nothing (null, empty): a new optional role leaves what was prepared before it as it is."""
+    if not isinstance(plain, dict):
+        return plain
+    kept = {name: declared(value) for name, value in plain.items()}
+    return {name: value for name, value in kept.items() if value is not None and value not in ([], {})}
+
+
 def fingerprint(config: Config) -> str:
     """Hash of the data and schema sections and of the sources' sizes and times: equal means the prepared folder still holds."""
-    named = [Path(p) for p in (*config.data.interactions, *config.data.users, *config.data.items)]
+    named = [Path(p) for p in (*config.data.interactions, *config.data.users, *config.data.items, *config.data.relations)]
     sources = [file for p in named for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
-    plain = {"data": config.data.model_dump(mode="json", exclude={"workers"}), "schema": config.columns.model_dump(mode="json")}
+    simulated = config.data.format == "simulate"
+    data = config.data.model_dump(mode="json", exclude={"workers"} | (set() if simulated else {"simulate"}))
+    plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
 
 
@@ -98,22 +109,23 @@ def _fill(config: Config, part: Path, executor: Executor, say: Say) -> Report:
     scattered = executor.run(scatter, [ScatterTask(config, path, index, part, shards) for index, path in enumerate(paths)])
     dropped = _sum(s.dropped for s in scattered)
     _require_rows(part, scattered, paths)
-    cuts = _cuts(config, part)
+    *cuts, log_end = _cuts(config, part)
     tables = {f"{side}s": write_table(config, part, side) for side in ("item", "user")}
     say("ordering timelines, computing what was known when")
     used = sorted({int(p.name.split("=")[1]) for p in (part / "buckets").glob("*/bucket=*")})
-    gathered = executor.run(gather, [GatherTask(config, bucket, shards, part, cuts) for bucket in used])
+    gathered = executor.run(gather, [GatherTask(config, bucket, shards, part, (cuts[0], cuts[1]), log_end) for bucket in used])
     dropped = _sum([dropped, *(g.dropped for g in gathered)])
-    candidates = 0
+    drawn = [(0, 0)]
     if config.data.negatives:
         say("drawing negatives")
-        candidates = sum(executor.run(draw_negatives, [NegativesTask(config, bucket, shards, part, cuts[0]) for bucket in used]))
+        drawn = executor.run(draw_negatives, [NegativesTask(config, bucket, shards, part, cuts[0]) for bucket in used])
+    candidates, unscored = (sum(column) for column in zip(*drawn, strict=True))
     periods = merge_counts(config, part)
     users, items = _require_labels(config, part)
     report = Report(read=sum(s.rows for s in scattered), dropped=dropped, mended=_sum(s.mended for s in scattered),
                     merged=sum(g.merged for g in gathered), rows=sum(g.rows for g in gathered), users=users, items=items,
-                    tables={k: v for k, v in tables.items() if v}, splits=split_facts(config, part), cuts=cuts,
-                    candidates=candidates, item_periods=periods, segments=write_segments(config, part))
+                    tables={k: v for k, v in tables.items() if v}, splits=split_facts(config, part), cuts=(cuts[0], cuts[1]),
+                    candidates=candidates, unscored=unscored, item_periods=periods, segments=write_segments(config, part))
     report.write(part)
     (part / "README.md").write_text(_card(config, report), encoding="utf-8")
     (part / "schema.json").write_text(config.columns.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -134,8 +146,8 @@ def _require_rows(part: Path, scattered: list[ScatterResult], paths: list[str]) 
     raise DataError(f"{', '.join(paths)}: expected rows to keep, found {found}. See the whole list with --check")
 
 
-def _cuts(config: Config, part: Path) -> tuple[int, int]:
-    """First moments of validation and test, UTC milliseconds: of the kept rows by fraction, or as declared."""
+def _cuts(config: Config, part: Path) -> tuple[int, int, int]:
+    """First moments of validation and test, of the kept rows by fraction or as declared, and the log's last moment: UTC milliseconds."""
     split, connection = config.data.split, connect(threads=2)
     source = f"read_parquet({literal(part / 'buckets' / '*' / '*' / '*.parquet')}, union_by_name=true)"
     first, last = connection.execute(f"SELECT min(time), max(time) FROM {source}").fetchall()[0]
@@ -150,7 +162,7 @@ def _cuts(config: Config, part: Path) -> tuple[int, int]:
                                                          for m in (first, last, validation, test))).fetchall()[0]
         raise DataError(f"data.split: expected first row < validation < test <= last row, found a log from {dates[0]} to {dates[1]}, "
                         f"validation from {dates[2]} and test from {dates[3]}: change data.split, or give a longer log")
-    return validation, test
+    return validation, test, int(last)
 
 
 def _require_labels(config: Config, part: Path) -> tuple[int, int]:
@@ -168,7 +180,8 @@ def _require_labels(config: Config, part: Path) -> tuple[int, int]:
         if not connection.execute(f"SELECT count(*) FROM read_parquet({files}) WHERE scored").fetchall()[0][0]:
             raise DataError(f"data.split: expected scored rows in train, validation and test, found none in {split}: move the dates")
     for name in config.columns.binary:
-        low, high = connection.execute(f"SELECT min({quote(name)}), max({quote(name)}) FROM {train} WHERE scored").fetchall()[0]
+        label = quote(config.columns.label(name))
+        low, high = connection.execute(f"SELECT min({label}), max({label}) FROM {train} WHERE scored").fetchall()[0]
         only = "no known label" if high is None else "no positive label" if high == 0 else "no negative label" if low == 1 else None
         if only == "no negative label" and config.data.negatives:
             only = None

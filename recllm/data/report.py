@@ -40,6 +40,7 @@ class Report:
     splits: dict[str, dict[str, Any]]  # split -> rows, first, last (text, UTC), rates by outcome
     cuts: tuple[int, int]  # first moments of validation and test
     candidates: int
+    unscored: int  # rows made history only, because data.negatives could not have drawn their item
     item_periods: int
     segments: dict[str, dict[str, int]]
 
@@ -68,6 +69,8 @@ class Report:
             lines.append(f"  {split:<10} {facts['rows']:>9,} rows  {facts['first']} .. {facts['last']}  {rates}")
         if self.candidates:
             lines.append(f"  sampled {self.candidates:>9,}  candidates beside the log (data.negatives); metrics are on this distribution")
+        if self.unscored:
+            lines.append(f"  history {self.unscored:>9,}  rows whose own item data.negatives.window could not have drawn: never scored")
         for name, shares in self.segments.items():
             lines.append(f"  users by {name}: " + ", ".join(f"{value} {n:,}" for value, n in shares.items()))
         return "\n".join(lines)
@@ -80,7 +83,7 @@ def split_facts(config: Config, folder: Path) -> dict[str, dict[str, Any]]:
     for split in SPLITS:
         parts = []
         for name, spec in config.columns.outcomes.items():
-            column = quote(name)
+            column = quote(config.columns.label(name))
             parts.append(f"avg({column})" if spec.kind == "binary" else f"median({column})")
         row = connection.execute(f"""SELECT count(*), strftime(to_timestamp(min(time) / 1e3) AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M'),
             strftime(to_timestamp(max(time) / 1e3) AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M'), {', '.join(parts)}

@@ -40,7 +40,7 @@ class Examples:
         rows_of = {text: row for row, text in enumerate(log.context_texts(processor.texts), start=1)}
         encoded = processor.rows(log.item, log.time(), log.frame["utc_offset"].to_numpy(dtype=np.int64), context, rows_of)
         known = log.frame["known_at"].to_numpy(dtype=np.int64)
-        self.timeline = Timeline(**vars(encoded), known=known, outcomes=log.labels(measured))
+        self.timeline = Timeline(**vars(encoded), known=known, outcomes=log.outcomes(measured))
         self.n_before = log.frame["n_before"].to_numpy(dtype=np.int64)
         self.labels = log.labels(self.names)
         self.weight = log.frame["weight"].fillna(1.0).to_numpy(dtype=np.float64)

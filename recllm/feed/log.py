@@ -10,9 +10,11 @@ import pandas as pd
 
 from recllm.config import Config
 from recllm.data.gather import SPLITS
+from recllm.data.prepare import declared
 from recllm.data.report import Report
 from recllm.errors import DataError
 from recllm.model.fields_recllm import as_list
+from recllm.schema import label_column
 
 
 @dataclass
@@ -41,9 +43,14 @@ class Log:
         """Distinct texts of free-text context fields, in the order of their vectors."""
         return sorted({str(v).strip() for name in names for v in self.frame[name].dropna().unique()})
 
-    def labels(self, names: list[str]) -> np.ndarray:
-        """(N, len(names)) float64, NaN unknown."""
+    def outcomes(self, names: list[str]) -> np.ndarray:
+        """(N, len(names)) float64, NaN unknown: what events carry, as it stood when they were known."""
         return self.frame[names].to_numpy(dtype=np.float64)
+
+    def labels(self, names: list[str]) -> np.ndarray:
+        """(N, len(names)) float64, NaN unknown: what is to be predicted; it differs from `outcomes` where an outcome has a window."""
+        found = [label_column(n) if label_column(n) in self.frame else n for n in names]
+        return self.frame[found].to_numpy(dtype=np.float64)
 
 
 def _records(path: Path, key: str, apart: list[str]) -> tuple[list[str], list[dict[str, Any]], pd.DataFrame]:
@@ -62,7 +69,7 @@ def load_log(config: Config) -> Log:
     folder = config.prepared
     if not (folder / "schema.json").is_file():
         raise DataError(f"expected a prepared log in {folder}, found none: run scripts/prepare.py with this config first")
-    if json.loads((folder / "schema.json").read_text()) != json.loads(config.columns.model_dump_json()):
+    if declared(json.loads((folder / "schema.json").read_text())) != declared(json.loads(config.columns.model_dump_json())):
         raise DataError(f"{folder} was prepared with another schema: run scripts/prepare.py with this config again")
     parts = [pd.read_parquet(path).assign(split=code) for code, split in enumerate(SPLITS)
              for path in sorted((folder / "data").glob(f"{split}-*.parquet"))]
