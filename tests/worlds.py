@@ -12,7 +12,7 @@ SCHEMA: dict[str, Any] = {
                 "temperature": {"kind": "number"}, "query": {"kind": "text"}},
     "profile": {"age": {"kind": "number"}, "interests": {"list": True}},
     "item_text": ["title", "genres"], "item_category": {"genres": {"list": True}}, "item_number": ["price"],
-    "item_vector": ["image"],
+    "item_vector": ["image"], "relations": {"since": {"column": "since", "unit": "s"}},
     "published": {"column": "published", "unit": "s"}, "request": "visit", "weight": "w", "scored": "kept",
     "known_at": {"column": "seen", "zone": "America/New_York"}, "outcome_delay": 20,
     "outcomes": {"click": {"kind": "binary"}, "purchase": {"kind": "binary", "given": "click"},
@@ -51,6 +51,15 @@ def rich_items(items: int = 12) -> str:
                "price": rng.choice([None, 3, 7.5]), "image": rng.choice([None, [i, 1.0, -2.0]]),
                "published": rng.choice([None, START - 864_000])}  # fmt: skip
         lines.append(json.dumps(row))
+    lines += [json.dumps({"item_id": f"u{i}", "title": f"User {i}"}) for i in range(6)]  # people are items too
+    return "\n".join(lines) + "\n"
+
+
+def rich_relations(pairs: int = 40) -> str:
+    """Friends, members of i0 to i3 taken for groups, an id that is nobody, and moments before, in and after the log."""
+    rng = random.Random(2)
+    lines = [json.dumps({"user": f"u{rng.randrange(8)}", "other": rng.choice([f"u{rng.randrange(8)}", f"i{rng.randrange(4)}", "gone"]),
+                         "since": START + rng.choice([-86_400, 20_000, 60_000, 200_000, 10**7])}) for _ in range(pairs)]
     return "\n".join(lines) + "\n"
 
 
@@ -60,11 +69,12 @@ def rich_users(users: int = 6) -> str:
 
 def rich_config(tmp_path: Any, encoder: str, **model: Any) -> Config:
     """Windows of 8 + 8 events, so that timelines here cross many of them."""
-    for name, text in (("log.jsonl", rich_log()), ("items.jsonl", rich_items()), ("users.jsonl", rich_users())):
+    for name, text in (("log.jsonl", rich_log()), ("items.jsonl", rich_items()), ("users.jsonl", rich_users()),
+                       ("relations.jsonl", rich_relations())):
         (tmp_path / name).write_text(text, encoding="utf-8")
     plain = {"name": "rich", "schema": SCHEMA,
              "data": {"interactions": str(tmp_path / "log.jsonl"), "items": str(tmp_path / "items.jsonl"),
-                      "users": str(tmp_path / "users.jsonl"), "workers": 1, "shards": 2, "split": {"validation": 0.15, "test": 0.3}},
+                      "users": str(tmp_path / "users.jsonl"), "relations": str(tmp_path / "relations.jsonl"), "workers": 1, "shards": 2, "split": {"validation": 0.15, "test": 0.3}},
              "model": {"encoder": encoder, "layers": 2, "lora_rank": 2, "stride": 8, "overlap": 8, "profile_tokens": 16, "text_tokens": 16,
                        "duration_bins": 6, "head_width": 16, "cross_rank": 8, **model},
              "training": {"tokens_per_batch": 1024, "epochs": 2, "warmup_steps": 2}}  # fmt: skip

@@ -70,7 +70,8 @@ def _pool(task: NegativesTask) -> Pool:
         weights = np.ones(len(first))
     window = int((spec.window or 0) * 86_400_000) if spec else 0
     code = pd.Series(np.arange(len(first)), index=first.index)
-    events = np.sort(_keys(code.reindex(logged["item"]).to_numpy(), logged["known_at"].to_numpy())) if window else np.empty(0, dtype=np.int64)
+    booked = logged if window else logged.iloc[:0]
+    events = np.sort(_keys(code.reindex(booked["item"]).to_numpy(dtype=np.int64), booked["known_at"].to_numpy(dtype=np.int64)))
     return Pool(first.index.to_numpy(), weights / weights.sum(), first.to_numpy(dtype=np.int64), events, window,
                 task.config.data.period * 1000)
 

@@ -21,7 +21,7 @@ from recllm.data.report import Report, split_facts
 from recllm.data.scatter import ScatterResult, ScatterTask, connect, scatter
 from recllm.data.segments import write_segments
 from recllm.data.sources.files import literal, quote
-from recllm.data.tables import check_tables, write_table
+from recllm.data.tables import check_tables, write_relations, write_table
 from recllm.errors import DataError
 
 BYTES_PER_SHARD = 128 * 2**20
@@ -111,6 +111,7 @@ def _fill(config: Config, part: Path, executor: Executor, say: Say) -> Report:
     _require_rows(part, scattered, paths)
     *cuts, log_end = _cuts(config, part)
     tables = {f"{side}s": write_table(config, part, side) for side in ("item", "user")}
+    tables["relations"] = write_relations(config, part)
     say("ordering timelines, computing what was known when")
     used = sorted({int(p.name.split("=")[1]) for p in (part / "buckets").glob("*/bucket=*")})
     gathered = executor.run(gather, [GatherTask(config, bucket, shards, part, (cuts[0], cuts[1]), log_end) for bucket in used])

@@ -72,6 +72,27 @@ def check_tables(config: Config) -> None:
             _checked(connect(), config, path, needed, table)
 
 
+def write_relations(config: Config, folder: Path) -> dict[str, int]:
+    """Write `relations.parquet` (user, other, since in UTC ms). Returns dropped rows by reason. Raises DataError as `write_table`."""
+    spec = config.columns.relations
+    if spec is None:
+        return {}
+    connection = connect(spec.since.zone, threads=2)
+    needed = {"relations.user": spec.user, "relations.other": spec.other, "relations.since": spec.since.column}
+    parts = [f"""SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {text(spec.user)} AS "user", {text(spec.other)} AS other,
+                        {moment(spec.since)} AS since FROM {_checked(connection, config, path, needed, 'relations')}"""
+             for path in config.data.relations]
+    connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN "user" IS NULL OR other IS NULL THEN 'missing_id'
+        WHEN since IS NULL THEN 'bad_since' WHEN "user" = other THEN 'self' END AS broken FROM ({' UNION ALL '.join(parts)})""")
+    kept = 'SELECT "user", other, min(since) AS since FROM loaded WHERE broken IS NULL GROUP BY ALL ORDER BY ALL'
+    connection.execute(f"COPY ({kept}) TO {literal(folder / 'relations.parquet')} (FORMAT parquet, COMPRESSION zstd)")
+    dropped = connection.execute("SELECT broken, count(*) FROM loaded WHERE broken IS NOT NULL GROUP BY 1 ORDER BY 1").fetchall()
+    if dropped:
+        connection.execute(f"""COPY (SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row FROM loaded
+                                     WHERE broken IS NOT NULL) TO {literal(folder / 'dropped' / 'relations.parquet')}""")
+    return dict(dropped)
+
+
 def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
     """Write `items.parquet` or `users.parquet` (`side`: item or user). Returns dropped rows by reason, `unlisted` ids included.
 

@@ -6,6 +6,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from recllm.feed.log import Log
+from recllm.feed.relations import UserRelations
 from recllm.model.fields_recllm import verbalise
 from recllm.model.processing_recllm import ROW_PARTS, Example, RowProcessor, Rows, Timeline
 from recllm.model.timeline_recllm import window_start
@@ -47,6 +48,7 @@ class Examples:
         texts = [verbalise({n: p.get(n) for n in processor.spec["profile"]}) for p in log.profiles]
         limit = int(processor.spec["profile_tokens"])
         self.profiles = [list(ids) for ids in tokenizer(texts, truncation=True, max_length=limit)["input_ids"]]
+        self.relations = UserRelations(log, processor) if log.relations is not None else None
         self.groups = self._groups(np.asarray(rows, dtype=np.int64))
         self.sizes = np.array([self._size(g) for g in self.groups], dtype=np.int64).reshape(-1, 2)
 
@@ -94,7 +96,8 @@ class Examples:
         queries = asked.take(query)
         queries.item = np.full(len(query), -1)
         both = Rows(**{k: np.concatenate([v, getattr(queries, k)]) for k, v in vars(asked).items()})
-        return self.processor.build(self.profiles[group.user], events, both, np.concatenate([n, n[query]]))
+        paths = self.relations.paths(group.user) if self.relations is not None else None
+        return self.processor.build(self.profiles[group.user], events, both, np.concatenate([n, n[query]]), paths=paths)
 
     def targets(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(labels (c, o), weights (c,), request codes (c,)) of a group's candidates; a sampled one is 0 in every binary outcome."""

@@ -11,6 +11,7 @@ from recllm.config import Config
 from recllm.data.item_counts import measured_outcomes
 from recllm.errors import DataError
 from recllm.feed.log import Log
+from recllm.feed.relations import item_relations
 from recllm.model.catalogue_recllm import ItemCounts
 from recllm.model.counters_recllm import CounterSpec
 from recllm.model.fields_recllm import TIME_SLOTS, as_list, as_text
@@ -133,7 +134,7 @@ def fit(config: Config, log: Log) -> RowProcessor:
         spec |= {"item_mean": rows.mean(0).tolist(), "item_std": np.maximum(rows.std(0), 1e-6).tolist()}
         half = len(schema.item_number)  # flags of unknown values stay 0 and 1
         spec["item_mean"][half:], spec["item_std"][half:] = [0.0] * half, [1.0] * half
-    return RowProcessor(spec, items, bare.counts)
+    return RowProcessor(spec, items, bare.counts, item_relations(log) if schema.relations else None)
 
 
 def vector_sizes(log: Log) -> dict[str, int]:

@@ -33,6 +33,7 @@ class Log:
     item_fields: list[dict[str, Any]]
     published: np.ndarray  # (I,) int64 UTC ms, -1 unknown
     item_vectors: dict[str, list[Any]]  # precomputed vectors by field, one list of numbers or None per item
+    relations: pd.DataFrame | None  # user (id), other (id), since (UTC ms), where the schema has them
     candidates: pd.DataFrame  # sampled negatives: row (of this log), item (code)
     report: Report
 
@@ -90,6 +91,7 @@ def load_log(config: Config) -> Log:
                split=frame["split"].to_numpy(dtype=np.int8), request=request, first=first, users=list(users),
                profiles=[by_user.get(u, {}) for u in users], items=items, item_fields=item_fields, published=published,
                item_vectors={n: item_table[n].tolist() if n in item_table else [None] * len(items) for n in vectors},
+               relations=pd.read_parquet(folder / "relations.parquet") if config.columns.relations else None,
                candidates=_candidates(folder, frame, index), report=Report.read_from(folder))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from recllm.feed.log import Log
+from recllm.feed.relations import UserRelations
 from recllm.model.processing_recllm import RowProcessor
 
 
@@ -30,6 +31,7 @@ class RawRequests:
         wanted = ["time", "utc_offset", "known_at", *self.context, *measured]
         self.columns = {name: log.frame[name].tolist() for name in wanted}
         self.outcomes, self.declares = measured, bool(schema["known_at"])
+        self.relations = UserRelations(log, processor) if log.relations is not None else None
 
     def context_of(self, row: int) -> dict[str, Any]:
         """The moment of a row: time and the known context fields."""
@@ -51,9 +53,17 @@ class RawRequests:
         start = first if most is None else max(first, last - most)
         return [self.event(row) for row in range(start, last)], start - first
 
+    def social(self, user: int) -> dict[str, Any]:
+        """`self` and `relations` of a request, where the log has relations."""
+        if self.relations is None:
+            return {}
+        rows, since = self.relations.own(user)
+        related = [{"item_id": self.log.items[row], "since": moment(int(when), 0)} for row, when in zip(rows, since, strict=True)]
+        return {"self": self.log.users[user], "relations": related}
+
     def request(self, rows: list[int], *, start: int, end: int) -> dict[str, Any]:
         """The request that rows of one user and moment belong to, with the timeline's events [start, end) as its history."""
         user, first = int(self.log.user[rows[0]]), int(self.log.first[self.log.user[rows[0]]])
         history = [self.event(row) for row in range(first + start, first + end)]
         return {"profile": self.log.profiles[user], "history": history, "history_before": start, "context": self.context_of(rows[0]),
-                "candidates": [self.log.items[self.log.item[row]] for row in rows]}
+                **self.social(user), "candidates": [self.log.items[self.log.item[row]] for row in rows]}

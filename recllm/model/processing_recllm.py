@@ -1,12 +1,11 @@
 """From rows to numbers: the only code between a log (prepared columns or raw requests) and the model's tensors.
 
-A `Timeline` holds one user's events as columns, a `Candidates` the rows to be scored; `build` turns the two into an `Example`,
+A `Timeline` holds one user's events as columns, `Rows` the candidates to be scored; `build` turns the two into an `Example`,
 `collate` turns examples into one batch of tensors. Features are computed in float64 and cast to float32 once, here.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,66 +13,19 @@ import torch
 from .catalogue_recllm import ItemCounts, ItemTable
 from .counters_recllm import CounterSpec
 from .fields_recllm import Slot, as_list, as_number, as_text, place, with_missing
+from .relations_recllm import NAMES, Paths, Relations
+from .rows_recllm import CANDIDATE, EVENT, QUERY, ROW_PARTS, TOKEN_PARTS, Example, Rows, Timeline
 from .timeline_recllm import DAY, gap_code, local_parts, log_odds, running_sums, visible
 
-EVENT, CANDIDATE, QUERY = 0, 1, 2
-ROW_PARTS = ("item", "time", "cat", "weight", "num", "text")
-TOKEN_PARTS = ("item", "kind", "n", "cat", "weight", "num", "text")
+__all__ = ["CANDIDATE", "EVENT", "QUERY", "ROW_PARTS", "TOKEN_PARTS", "Example", "RowProcessor", "Rows", "Timeline"]
 DURATION_SHADES = ["none", "very short", "short", "medium", "long", "very long"]  # outcome embeddings of an event's duration
 
 
-@dataclass
-class Rows:
-    """Columns of events or candidates, n rows."""
-
-    item: np.ndarray  # (n,) int64 row of the item table; -1 for a query, which asks for no item
-    time: np.ndarray  # (n,) int64 UTC ms
-    cat: np.ndarray  # (n, S) int32: context slots, then hour, weekday, weekend (the gap is filled in by `build`)
-    weight: np.ndarray  # (n, S) float32
-    num: np.ndarray  # (n, 2k) float64: context numbers and their missing flags
-    text: np.ndarray  # (n, q) int64 rows of a table of text vectors, 0 for none
-
-    def take(self, index: Any) -> Self:
-        return type(self)(**{name: value[index] for name, value in vars(self).items()})
-
-
-@dataclass
-class Timeline(Rows):
-    """One user's events in order, with what came of them."""
-
-    known: np.ndarray  # (n,) int64 UTC ms
-    outcomes: np.ndarray  # (n, o) float64 in the order of CounterSpec.outcomes, NaN unknown
-
-
-@dataclass
-class Example:
-    """One user's window and the rows scored against it: what one row of a batch is made of. Event tokens come first."""
-
-    profile: list[int]  # token ids
-    events: int
-    item: np.ndarray  # (e + c,) int64
-    kind: np.ndarray  # (e + c,) int8
-    n: np.ndarray  # (e + c,) int64, how many leading events of the window each token sees
-    cat: np.ndarray  # (e + c, S) int32
-    weight: np.ndarray  # (e + c, S) float32
-    num: np.ndarray  # (e + c, D) float32, standardised
-    text: np.ndarray  # (e + c, q) int64
-
-    @property
-    def size(self) -> int:
-        return len(self.item)
-
-    def part(self, tokens: np.ndarray, events: int) -> "Example":
-        """Some of the tokens, the first `events` of which are events."""
-        taken = {name: getattr(self, name)[tokens] for name in TOKEN_PARTS}
-        return Example(profile=self.profile, events=events, **taken)
-
-
 class RowProcessor:
-    """Everything fitted on train that turns rows into numbers. `spec` is plain JSON; `items` and `counts` are its tables."""
+    """Everything fitted on train that turns rows into numbers. `spec` is plain JSON; `items`, `counts`, `relations` are its tables."""
 
-    def __init__(self, spec: dict[str, Any], items: ItemTable, counts: ItemCounts) -> None:
-        self.spec, self.items, self.counts = spec, items, counts
+    def __init__(self, spec: dict[str, Any], items: ItemTable, counts: ItemCounts, relations: Relations | None = None) -> None:
+        self.spec, self.items, self.counts, self.relations = spec, items, counts, relations
         self.slots = [Slot(**slot) for slot in spec["slots"]]
         self.table_size = place(self.slots)
         self.by_group = {group: [s for s in self.slots if s.group == group] for group in ("context", "time", "outcome", "item")}
@@ -92,7 +44,8 @@ class RowProcessor:
         """Names of the token's numbers, in order."""
         context = [*self.numbers, *(f"{n}_missing" for n in self.numbers)]
         counted = [f"{who}_{name}" for who in ("user", "item") for name in self.counters.names]
-        return [*context, "age_days_log", "age_missing", *counted, *(f"user_category_{n}" for n in self._category_names())]
+        related = NAMES if self.spec["schema"].get("relations") else []
+        return [*context, "age_days_log", "age_missing", *counted, *(f"user_category_{n}" for n in self._category_names()), *related]
 
     def _category_names(self) -> list[str]:
         return ["log_events", *(f"{name}_log_odds" for name in self.counters.binary)]
@@ -135,8 +88,9 @@ class RowProcessor:
 
     # ---- examples
 
-    def build(self, profile: list[int], events: Timeline, candidates: Rows, n: np.ndarray, items: ItemTable | None = None) -> Example:
-        """Features of a window's events and of candidates that see the first n (c,) of them.
+    def build(self, profile: list[int], events: Timeline, candidates: Rows, n: np.ndarray, items: ItemTable | None = None,
+              paths: Paths | None = None) -> Example:
+        """Features of a window's events and of candidates that see the first n (c,) of them; `paths` are the user's relations.
 
         What an event sees is recomputed inside the window, so every feature is a function of what a request carries.
         """
@@ -147,7 +101,8 @@ class RowProcessor:
         kind = np.repeat(np.array([EVENT, CANDIDATE], dtype=np.int8), [len(events.item), len(candidates.item)])
         kind[rows.item < 0] = QUERY
         cat, weight = self._with_outcomes(rows, events, count)
-        num = np.concatenate([rows.num, self._ages(rows, items), self._counted(rows, events, count, items)], axis=1)
+        related = [paths.features(rows.item, rows.time)] if paths is not None else []
+        num = np.concatenate([rows.num, self._ages(rows, items), self._counted(rows, events, count, items), *related], axis=1)
         num = (num - self.mean) / self.std
         num[kind == QUERY, rows.num.shape[1]:] = 0.0  # a query carries the request's context and no item's numbers
         return Example(profile, len(events.item), rows.item, kind, count, cat, weight, num.astype(np.float32), rows.text)

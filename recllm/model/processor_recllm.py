@@ -11,6 +11,7 @@ from transformers.utils import cached_file
 from .catalogue_recllm import ItemCounts, ItemTable
 from .errors_recllm import ReleaseError
 from .processing_recllm import RowProcessor
+from .relations_recllm import Relations
 
 FORMAT = 1  # of the files below; another number is another layout
 FILES = ("processor_spec.json", "catalogue.safetensors", "catalogue.jsonl", "item_counts.safetensors", "tokenizer.json")
@@ -52,6 +53,8 @@ class RecllmProcessor(FeatureExtractionMixin):
         (folder / "processor_spec.json").write_text(json.dumps(plain, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         self.rows.items.save(folder)
         self.rows.counts.save(folder)
+        if self.rows.relations is not None:
+            self.rows.relations.save(folder)
         self.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
         auto = {name: "processor_recllm.RecllmProcessor" for name in ("AutoFeatureExtractor", "AutoProcessor")}
         head = {"feature_extractor_type": "RecllmProcessor", "auto_map": auto}
@@ -62,17 +65,19 @@ class RecllmProcessor(FeatureExtractionMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "RecllmProcessor":  # type: ignore[override]
         """Read a release from a folder or the Hub, every file at the same revision. Raises ReleaseError naming a missing one."""
         hub = {k: kwargs[k] for k in ("cache_dir", "force_download", "local_files_only", "token", "revision") if kwargs.get(k) is not None}
-        paths: dict[str, Path] = {}
-        for name in FILES:
+
+        def file(name: str) -> Path:
             try:
-                found = cached_file(str(pretrained_model_name_or_path), name, **hub)
+                return Path(str(cached_file(str(pretrained_model_name_or_path), name, **hub)))
             except OSError as error:
                 raise ReleaseError(f"{pretrained_model_name_or_path}: expected {name} of a release, found none: {error}") from None
-            paths[name] = Path(str(found))
+
+        paths = {name: file(name) for name in FILES}
         plain = json.loads(paths["processor_spec.json"].read_text(encoding="utf-8"))
         if plain.get("format") != FORMAT:
             where = paths["processor_spec.json"]
             raise ReleaseError(f"{where}: expected format {FORMAT}, found {plain.get('format')}: use the version that wrote it")
         items = ItemTable.load(paths["catalogue.safetensors"], paths["catalogue.jsonl"])
-        rows = RowProcessor(plain["spec"], items, ItemCounts.load(paths["item_counts.safetensors"]))
+        relations = Relations.load(file("relations.safetensors")) if plain["spec"]["schema"].get("relations") else None
+        rows = RowProcessor(plain["spec"], items, ItemCounts.load(paths["item_counts.safetensors"]), relations)
         return cls(rows, PreTrainedTokenizerFast(tokenizer_file=str(paths["tokenizer.json"])), plain["recommend"])

@@ -136,7 +136,9 @@ class Recommender:
         seen = prepared.seen if exclude and whole else set()
         published = prepared.items.published[prepared.rows]
         keep = np.array([item not in seen for item in prepared.ids], dtype=bool) & (published <= prepared.time)
-        if not whole:  # named candidates are ranked as they are, each once
+        if whole:
+            keep = self._by_relations(prepared, keep, top_k)
+        else:  # named candidates are ranked as they are, each once
             keep = np.isin(np.arange(len(prepared.ids)), np.unique(np.array(prepared.ids, dtype=str), return_index=True)[1])
         places = np.flatnonzero(keep)
         if whole and len(places) > settings.get("retrieve", 200):
@@ -148,6 +150,16 @@ class Recommender:
         scored = scores(settings, predictions, value, self.model.config.binary[0])
         order = best(scored, np.ones(len(places), dtype=bool), top_k)
         return [self._entry(prepared, int(places[k]), float(scored[k]), {n: float(v[k]) for n, v in predictions.items()}) for k in order]
+
+    @staticmethod
+    def _by_relations(prepared: Prepared, keep: np.ndarray, top_k: int) -> np.ndarray:
+        """(c,) bool: without the user and what the user is related to already; only what is within two hops, if that fills the list."""
+        if prepared.paths is None:
+            return keep
+        time = np.full(len(prepared.rows), prepared.time)
+        keep = keep & ~prepared.paths.related(prepared.rows, time) & (prepared.rows != prepared.self_row)
+        near = keep & (prepared.paths.between(prepared.rows, time) > 0)
+        return near if near.sum() >= top_k else keep
 
     def _retrieve(self, prepared: Prepared, places: np.ndarray, most: int) -> np.ndarray:
         """The `most` places whose contents are nearest to the request's query vector."""

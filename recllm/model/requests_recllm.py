@@ -12,9 +12,11 @@ from .errors_recllm import RequestError
 from .fields_recllm import as_number, as_text, declared_vectors, verbalise
 from .history_recllm import known_keys, listed, parse_time, read_history
 from .processing_recllm import Example, RowProcessor, Rows, Timeline
+from .relations_recllm import Paths
 from .timeline_recllm import known_at, visible, window_start
 
 KEYS = ("profile", "history", "history_before", "context", "candidates", "id")
+SOCIAL_KEYS = ("relations", "self")  # where the schema declares relations
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Prepared:
     time: int
     text_vectors: np.ndarray  # (t, W) of the request's free texts; row 0 is no text
     values: dict[str, float]  # what a candidate is worth, where the request says so (`value`), by item id
+    paths: Paths | None  # the user's relations, where the schema has some
+    self_row: int  # row of the user as an item, -1 for none
 
 
 class RequestReader:
@@ -48,8 +52,8 @@ class RequestReader:
 
     def read(self, request: dict[str, Any]) -> Prepared:
         """Check and encode one request. Without `candidates` every catalogue item is one. Raises RequestError."""
-        known_keys(request, list(KEYS), "request")
-        for name in ("history", "candidates"):
+        known_keys(request, [*KEYS, *(SOCIAL_KEYS if self.processor.relations is not None else ())], "request")
+        for name in ("history", "candidates", "relations"):
             if request.get(name) is not None and not isinstance(request[name], list | tuple):
                 raise RequestError(f"{name}: expected a list, found {type(request[name]).__name__}")
         profile = listed(known_keys(request.get("profile"), self.processor.spec["profile"], "profile"), self.schema["profile"])
@@ -66,9 +70,11 @@ class RequestReader:
         asked = self._rows(rows, np.full(len(rows), moment), np.full(len(rows), offset), repeated, texts)
         text = verbalise({n: profile.get(n) for n in self.processor.spec["profile"]})
         tokens = self.tokenize(text, int(self.processor.spec["profile_tokens"]))
-        example = self.processor.build(tokens, window, asked, np.full(len(rows), count - start), items)
+        paths = self._paths(request)
+        example = self.processor.build(tokens, window, asked, np.full(len(rows), count - start), items, paths)
         seen = {items.ids[row] for row in events.item}
-        return Prepared(example, items, list(ids), rows[:-1], seen, moment, text_vectors, self._values(request))
+        return Prepared(example, items, list(ids), rows[:-1], seen, moment, text_vectors, self._values(request), paths,
+                        self.index.get(as_text(request.get("self")) or "", -1))
 
     # ---- parts
 
@@ -153,6 +159,23 @@ class RequestReader:
         declared = np.array([e["known_at"] for e in events], dtype=np.int64)
         known = known_at(time, values[:, -1] if duration else None, declared, float(self.processor.spec["outcome_delay"]))
         return Timeline(**vars(rows), known=known, outcomes=values)
+
+    def _paths(self, request: dict[str, Any]) -> Paths | None:
+        """The user's relations: a list of item ids, or of dicts with item_id and since (unknown: older than everything)."""
+        if self.processor.relations is None:
+            return None
+        column, rows, since = self.schema["relations"]["since"], [], []
+        for place, given in enumerate(request.get("relations") or []):
+            entry = given if isinstance(given, dict) else {"item_id": given}
+            known_keys(entry, ["item_id", "since"], f"relations[{place}]")
+            row = self.index.get(as_text(entry.get("item_id")) or "")
+            if row is None:
+                continue  # somebody who is not in this catalogue is nobody's friend in it
+            where = f"relations[{place}].since"
+            moment = parse_time(entry["since"], column["zone"], column["unit"], where)[0] if entry.get("since") is not None else 0
+            rows.append(row)
+            since.append(moment)
+        return self.processor.relations.paths(np.array(rows, dtype=np.int64), np.array(since, dtype=np.int64))
 
     def _values(self, request: dict[str, Any]) -> dict[str, float]:
         """What the request's candidates are worth, where it says so: a bid, a margin."""

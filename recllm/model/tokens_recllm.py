@@ -68,14 +68,13 @@ class TokenEncoder(nn.Module):
         if self.item_numbers is not None:
             fields = fields + self.item_numbers(batch["item_num"])
         item = fields[batch["item"]]
-        moment = self.bag(batch["cat"], batch["weight"])
-        for column, project in enumerate(self.texts):
-            moment = moment + project(batch["text_vector"])[batch["text"][..., column]]
+        said = sum(project(batch["text_vector"])[batch["text"][..., column]] for column, project in enumerate(self.texts))
+        moment = self.bag(batch["cat"], batch["weight"]) + said
         query = (batch["kind"] == QUERY)[..., None]
         token = torch.where(query, self.mask.to(item.dtype), item) + moment + self.numbers(batch["num"])
         if self.cross is not None:
             slots = self.config.context_slots
-            context = self.bag(batch["cat"][..., :slots], batch["weight"][..., :slots])
+            context = self.bag(batch["cat"][..., :slots], batch["weight"][..., :slots]) + said
             token = token + self.cross(fields, batch["item"], context).masked_fill(query, 0.0)
         return self.norm(token)
 

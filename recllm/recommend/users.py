@@ -27,7 +27,8 @@ def request_for(log: Log, processor: RowProcessor, user: str, context: dict[str,
     history, left_out = raw.history(code, before=now)
     if len(history) > EVENTS_SENT:
         history, left_out = history[-EVENTS_SENT:], left_out + len(history) - EVENTS_SENT
-    return {"profile": log.profiles[code], "history": history, "history_before": left_out, "context": context}
+    return {"profile": log.profiles[code], "history": history, "history_before": left_out, "context": context,
+            **raw.social(code)}
 
 
 def table(entries: list[dict[str, Any]], title: str | None, outcomes: list[str], duration: str | None) -> str:
