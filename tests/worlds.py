@@ -74,7 +74,8 @@ def rich_config(tmp_path: Any, encoder: str, **model: Any) -> Config:
         (tmp_path / name).write_text(text, encoding="utf-8")
     plain = {"name": "rich", "schema": SCHEMA,
              "data": {"interactions": str(tmp_path / "log.jsonl"), "items": str(tmp_path / "items.jsonl"),
-                      "users": str(tmp_path / "users.jsonl"), "relations": str(tmp_path / "relations.jsonl"), "workers": 1, "shards": 2, "split": {"validation": 0.15, "test": 0.3}},
+                      "users": str(tmp_path / "users.jsonl"), "relations": str(tmp_path / "relations.jsonl"),
+                      "workers": 1, "shards": 2, "split": {"validation": 0.15, "test": 0.3}},
              "model": {"encoder": encoder, "layers": 2, "lora_rank": 2, "stride": 8, "overlap": 8, "profile_tokens": 16, "text_tokens": 16,
                        "duration_bins": 6, "head_width": 16, "cross_rank": 8, **model},
              "training": {"tokens_per_batch": 1024, "epochs": 2, "warmup_steps": 2}}  # fmt: skip

@@ -63,7 +63,7 @@ def test_a_later_purchase_enters_histories_and_counters_at_its_own_time(tmp_path
     config = feed(tmp_path, BASE)
     prepare(config)
     log = load_log(config)
-    row = int(np.flatnonzero((log.time() == (START + HOUR) * 1000))[0])
+    row = int(np.flatnonzero(log.time() == (START + HOUR) * 1000)[0])
     # then the label knows it and the event does not
     assert log.labels(["purchase"])[row, 0] == 1 and log.outcomes(["purchase"])[row, 0] == 0
     counts = pd.read_parquet(config.prepared / "item_counts.parquet").query("item == 'i8'").sort_values("period_end")
