@@ -1,0 +1,77 @@
+"""Lists of people and groups: by two hops, without the user and without those who are friends already."""
+
+import numpy as np
+import pytest
+
+from recllm.feed.raw import RawRequests
+from recllm.model.errors_recllm import RequestError
+from recllm.model.processor_recllm import RecllmProcessor
+from recllm.recommend.build import recommender_of
+
+
+@pytest.fixture(scope="module")
+def recommender(made):
+    return recommender_of(made)
+
+
+@pytest.fixture(scope="module")
+def request_of(made):
+    """A request of the user with the most relations, long after all of them."""
+    raw = RawRequests(made.log, made.processor)
+    user = max(range(len(made.log.users)), key=lambda u: len(raw.relations.own(u)[0]))
+    return {"context": {"time": "2024-06-01T12:00:00Z"}, **raw.social(user)}
+
+
+def test_friends_and_the_user_are_left_out_and_two_hops_come_first(recommender, request_of):
+    # given a request with relations, and what a plain loop finds two steps away
+    relations, ids = recommender.processor.rows.relations, recommender.processor.rows.items.ids
+    friends = {entry["item_id"] for entry in request_of["relations"]}
+    people = {ids[row] for row in np.flatnonzero(relations.person)}
+    two = {ids[r] for friend in friends & people for r in relations.near(ids.index(friend))[0]} - friends - {request_of["self"]}
+    assert two
+    # when a list of the whole catalogue is asked for that two hops can fill
+    found = {entry["item_id"] for entry in recommender.recommend(request_of, top_k=len(two))}
+    # then it is those
+    assert found == two
+    # and a longer one goes on with the rest, still without friends and the user
+    longer = {entry["item_id"] for entry in recommender.recommend(request_of, top_k=100)}
+    assert longer > two and not longer & (friends | {request_of["self"]})
+
+
+def test_candidates_that_are_named_are_ranked_as_they_are(recommender, request_of):
+    friend = request_of["relations"][0]["item_id"]
+    assert recommender.recommend({**request_of, "candidates": [friend, "i1"]}, top_k=5)[0]["item_id"] in (friend, "i1")
+
+
+def test_relations_may_be_plain_ids_and_strangers_are_ignored(recommender, request_of):
+    # given the same relations without their moments, and somebody from elsewhere
+    plain = {**request_of, "relations": [*(entry["item_id"] for entry in request_of["relations"]), "nobody-here"], "candidates": ["i1", "u2"]}
+    dated = {**request_of, "candidates": ["i1", "u2"]}
+    first, second = recommender.predict([plain, dated])
+    assert np.allclose(first["click"], second["click"], atol=1e-6)
+
+
+def test_a_relation_that_is_younger_than_the_request_does_not_count(recommender, request_of):
+    later = {**request_of, "relations": [{**entry, "since": "2024-07-01T00:00:00Z"} for entry in request_of["relations"]]}
+    none = {**request_of, "relations": []}
+    found = [recommender.predict([{**r, "candidates": ["i1", "u2"]}])[0]["click"] for r in (later, none, request_of)]
+    assert np.allclose(found[0], found[1], atol=1e-6) and not np.allclose(found[1], found[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("change, expected", [
+    ({"relations": "u1"}, "relations: expected a list, found str"),
+    ({"relations": [{"id": "u1"}]}, 'relations\\[0\\]: undeclared field "id"'),
+    ({"relations": [{"item_id": "u1", "since": "yesterday"}]}, "relations\\[0\\].since: expected a time"),
+])
+def test_bad_relations_are_named(recommender, change, expected):
+    with pytest.raises(RequestError, match=expected):
+        recommender.recommend({"context": {}, **change})
+
+
+def test_relations_travel_in_the_release_as_rows(recommender, tmp_path):
+    # given a saved release
+    folder = recommender.save_pretrained(tmp_path / "release")
+    loaded = RecllmProcessor.from_pretrained(folder).rows.relations
+    # then they are the same
+    for name in ("start", "other", "since", "person"):
+        assert (getattr(loaded, name) == getattr(recommender.processor.rows.relations, name)).all()
