@@ -28,9 +28,11 @@ PIPELINE = {"recommendation": {"impl": "pipeline_recllm.RecommendationPipeline",
 
 @dataclass
 class Pool:
-    """What one list is chosen from: places (c,) among a read request's candidates, and their predictions, name -> (c,)."""
+    """What one list is chosen from: places (c,) among a read request's candidates, and their predictions, name -> (c,). `eligible` (e,)
+    are the places that could have been retrieved."""
 
     prepared: Prepared
+    eligible: np.ndarray
     places: np.ndarray
     predictions: dict[str, np.ndarray]
 
@@ -180,10 +182,11 @@ class Recommender:
 
     def pool(self, request: dict[str, Any], exclude_seen: bool = True, retrieve: int = 200) -> Pool:
         """What a list is chosen from; of a larger catalogue the `retrieve` items that are nearest to the query."""
-        prepared, places = self.eligible(request, exclude_seen)
+        prepared, eligible = self.eligible(request, exclude_seen)
+        places = eligible
         if request.get("candidates") is None and len(places) > retrieve:
             places = places[np.sort(np.argsort(-self.nearness(prepared, places), kind="stable")[:retrieve])]
-        return Pool(prepared, places, self._score(prepared, places) if len(places) else {})
+        return Pool(prepared, eligible, places, self._score(prepared, places) if len(places) else {})
 
     def choose(self, pool: Pool, settings: dict[str, Any], top_k: int) -> Ranking:
         """The list that settings make of a pool; its places point into the pool."""
