@@ -49,9 +49,21 @@ def _evaluate(config: Config, args: argparse.Namespace) -> int:
     seeds = args.seeds or [config.training.seed]
     given = sys.argv[1:]
     command = args.command_name or " ".join(["scripts/evaluate.py", *(given[1:] if given[:1] == ["evaluate"] else given)])
+    if args.strategies:
+        return _strategies(config, seeds, command, args.out or config.folder / "strategies.json")
     found = results(config, seeds, command, export=args.export_features, say=_say)
     out = args.out or config.folder / "results.json"
     write(found, out)
+    print(text(found))
+    print(f"written to {out}")
+    return 0
+
+
+def _strategies(config: Config, seeds: list[int], command: str, out: Path) -> int:
+    from recllm.recommend.report import strategy_results, text, write_entry
+
+    found = strategy_results(config, seeds, command, say=_say)
+    write_entry(out, found)
     print(text(found))
     print(f"written to {out}")
     return 0
@@ -146,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "metrics of trained seeds and baselines on the test split")
     evaluate.add_argument("--seeds", type=int, nargs="+", help="trained seeds; default: training.seed")
     evaluate.add_argument("--out", type=Path, help="results file; default: results.json in the run's folder")
+    evaluate.add_argument("--strategies", action="store_true", help="instead: lists of every strategy, and the next item in the whole "
+                          "catalogue; --out: strategies.json in the run's folder")
     evaluate.add_argument("--command", dest="command_name", help="what to record as the command; default: this one")
     evaluate.add_argument("--export-features", type=Path, metavar="FOLDER", help="also write the baselines' columns as Parquet")
     release = add("release", _release, "write a folder for the Hub from a trained seed")

@@ -55,6 +55,16 @@ def test_results_have_rows_for_every_model_and_binary_outcome_on_equal_rows(shop
     assert {"mae", "mse", "xauc", "coverage"} <= set(rows[(rows["model"] == "recllm") & (rows["task"] == "duration")]["metric"])
 
 
+def test_strategies_are_tried_on_the_trained_run_and_written_by_config(shop_folder, capsys):
+    out = shop_folder[1] / "strategies.json"
+    assert main(["evaluate", str(shop_folder[0]), "--strategies", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "weighted" in shown and "next clicked item in the whole catalogue" in shown
+    found = json.loads(out.read_text())["rich"]
+    assert list(found) == ["command", "commit", "config", "seeds", "rows", "winner", "next_item"] and found["seeds"] == [0]
+    assert {"item-rate", "recllm"} <= {row["model"] for row in found["next_item"]}
+
+
 def test_exported_features_are_what_a_baseline_was_fitted_on(shop_folder):
     train = pd.read_parquet(shop_folder[1] / "features/train.parquet")
     assert {"user_events", "item_click_n", "user_category_click_sum", "context_device", "profile_age", "y_click"} <= set(train)

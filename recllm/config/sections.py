@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from recllm.config.recommend import RecommendConfig
 from recllm.errors import did_you_mean
 from recllm.schema import Schema, Strict
 
@@ -154,18 +155,6 @@ class EvaluationConfig(Strict):
     min_slice: int = Field(default=200, ge=1)
 
 
-class RecommendConfig(Strict):
-    """How a list is ranked. `weighted` sums the outcomes' predictions; `expected_value` is value x probability."""
-
-    strategy: Literal["weighted", "expected_value"] = "weighted"
-    weights: dict[str, float] = {}
-    value: str | None = None
-    outcome: str | None = None
-    exclude_seen: bool = True
-    retrieve: int = Field(default=200, ge=1)
-    title: str | None = None
-
-
 class Config(Strict):
     """A whole configuration file."""
 
@@ -185,11 +174,8 @@ class Config(Strict):
         schema = self.columns
         items = [*schema.item_text, *schema.item_category, *schema.item_number]
         fields = [*schema.context, *schema.profile, "items", "users"]
-        chosen = self.recommend
         checks: list[tuple[str, list[str | None], list[str]]] = [
-            ("evaluation.slices", [*self.evaluation.slices], fields), ("recommend.weights", [*chosen.weights], list(schema.outcomes)),
-            ("recommend.outcome", [chosen.outcome], schema.binary), ("recommend.title", [chosen.title], items),
-            ("recommend.value", [chosen.value], items)]
+            ("evaluation.slices", [*self.evaluation.slices], fields), *self.recommend.names(schema)]
         for key, names, known in checks:
             for name in (n for n in names if n is not None and n not in known):
                 hint = did_you_mean(name, known)

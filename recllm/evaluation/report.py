@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recllm.evaluation.revenue import sentence
+
 SHOWN = ("auc", "gauc", "logloss", "ndcg@10", "ece", "mae", "xauc", "coverage")
 LOWER_IS_BETTER = {"logloss", "ece", "brier", "mae", "mse"}
 
@@ -40,7 +42,7 @@ def text(found: dict[str, Any]) -> str:
     header, lines = _grid(found, "fresh")
     widths = [max(len(row[i]) for row in [header, *lines]) for i in range(len(header))]
     shown = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *lines]]
-    return "\n".join([*shown, "* best of the line; mean over seeds, intervals in the results file", *_truth(found)])
+    return "\n".join([*shown, "* best of the line; mean over seeds, intervals in the results file", *_truth(found), *_revenue(found)])
 
 
 def _truth(found: dict[str, Any]) -> list[str]:
@@ -49,6 +51,10 @@ def _truth(found: dict[str, Any]) -> list[str]:
         return []
     return [f"against the known truth: {facts['recovered']:.0%} of the log-loss gap between the best context-blind predictor and the truth "
             f"recovered, mean |p - truth| {facts['mean_error']:.3f}; with shuffled context {facts['shuffled_context_recovered']:.0%}"]
+
+
+def _revenue(found: dict[str, Any]) -> list[str]:
+    return [sentence(found["revenue"])] if found.get("revenue") else []
 
 
 def markdown(found: dict[str, Any], counters: str = "fresh") -> str:
@@ -62,7 +68,8 @@ def markdown(found: dict[str, Any], counters: str = "fresh") -> str:
     out += ["", f"Test split, {n:,} rows, mean over {seeds} seed(s), counters {counters}; * is the best of a line. "
                 f"From `{found['command']}`, commit {found['commit'][:8]}."]
     out += [f"A baseline is ahead of recllm in: {'; '.join(ahead)}."] if ahead else ["No baseline is ahead of recllm in this table."]
-    return "\n".join([*out, *(["", *_truth(found)] if found.get("truth") else [])])
+    more = [line for fact in (*_truth(found), *_revenue(found)) for line in ("", fact)]
+    return "\n".join([*out, *more])
 
 
 def _ahead(found: dict[str, Any], counters: str) -> list[str]:

@@ -8,8 +8,9 @@ from .recommender_recllm import Recommender
 
 
 class RecommendationPipeline(Pipeline):
-    """One request (a dict) or a list of them. `top_k`, `exclude_seen`, `strategy`, `weights`, `outcome`, `value` override the release's
-    settings for a call. Each entry has item_id, score, a probability per binary outcome, seconds and their 80% interval."""
+    """One request (a dict) or a list of them. `top_k`, `exclude_seen` and the options of `settings_recllm.OPTIONS` (strategy, weights,
+    outcome, value, retrieve, thresholds, cap, diversity, auction) override the release's settings for a call. Each entry has item_id,
+    score, a probability per binary outcome, seconds and their 80% interval; in an auction also `price`."""
 
     _load_processor = False  # type: ignore[assignment]
     _load_image_processor = False  # type: ignore[assignment]

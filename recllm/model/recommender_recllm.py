@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,29 @@ import torch
 from torch.nn.functional import normalize
 from transformers.utils.hub import hf_api
 
-from .errors_recllm import ReleaseError, RequestError, nearest
-from .fields_recllm import as_number
+from .errors_recllm import ReleaseError, RequestError
+from .fields_recllm import as_list, as_number
 from .files_recllm import whole_folder
 from .modeling_recllm import RecllmModel
 from .processor_recllm import RecllmProcessor
 from .requests_recllm import Prepared, RequestReader
-from .strategy_recllm import STRATEGIES, best, scores
+from .settings_recllm import call_settings
+from .strategy_recllm import Ranking, ranked
 
 TOKENS = 16_384  # padded tokens of one encoder call
-OPTIONS = ("strategy", "weights", "outcome", "value", "retrieve")
 AUTO_MAP = {"AutoConfig": "configuration_recllm.RecllmConfig", "AutoModel": "modeling_recllm.RecllmModel"}
 PIPELINE = {"recommendation": {"impl": "pipeline_recllm.RecommendationPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
+
+
+@dataclass
+class Pool:
+    """What one list is chosen from: places (c,) among a read request's candidates, and their predictions, name -> (c,). `eligible` (e,)
+    are the places that could have been retrieved."""
+
+    prepared: Prepared
+    eligible: np.ndarray
+    places: np.ndarray
+    predictions: dict[str, np.ndarray]
 
 
 class Recommender:
@@ -77,11 +89,22 @@ class Recommender:
     def _contents(self) -> torch.Tensor:
         """(I, W) normalised contents of the whole catalogue, made once."""
         if self.contents is None:
-            items, device = self.processor.rows.items, self.model.device
-            with torch.inference_mode():
-                made = self.model.tokens.content(torch.from_numpy(items.vector).to(device), torch.from_numpy(items.id_row).to(device))
-            self.contents = normalize(made, dim=-1)
+            items = self.processor.rows.items
+            self.contents = self._content(items.vector, items.id_row)
         return self.contents
+
+    def _content(self, vector: np.ndarray, id_row: np.ndarray) -> torch.Tensor:
+        device = self.model.device
+        with torch.inference_mode():
+            return normalize(self.model.tokens.content(torch.from_numpy(vector).to(device), torch.from_numpy(id_row).to(device)), dim=-1)
+
+    def _contents_of(self, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+        """(c, W) normalised contents of rows of a request's items; those that came with the request are encoded for it."""
+        known, items = len(self.processor.rows.items), prepared.items
+        whole = self._contents()
+        if len(items) > known:
+            whole = torch.cat([whole, self._content(items.vector[known:], items.id_row[known:])])
+        return whole[torch.from_numpy(rows).to(whole.device)].double().cpu().numpy()
 
     # ---- predictions
 
@@ -126,68 +149,81 @@ class Recommender:
                   **strategy: Any) -> list[dict[str, Any]]:
         """The best items of a request, or of the catalogue (retrieval, then ranking): dicts with item_id, score and predictions.
 
-        `strategy`, `weights`, `outcome`, `value` override the release's settings. Raises RequestError for a bad request.
+        Options of `settings_recllm.OPTIONS` override the release's settings. Entries of an auction have `price`, what a click costs.
+        Raises RequestError for a bad request.
         """
-        self._check(strategy)
-        settings = {**self.processor.recommend, **strategy}
+        settings = self.settings(strategy)
         exclude = settings.get("exclude_seen", True) if exclude_seen is None else exclude_seen
-        prepared = self._read(request, 0)
-        whole = request.get("candidates") is None
-        seen = prepared.seen if exclude and whole else set()
-        published = prepared.items.published[prepared.rows]
-        keep = np.array([item not in seen for item in prepared.ids], dtype=bool) & (published <= prepared.time)
-        if whole:
-            keep = self._by_relations(prepared, keep, top_k)
-        else:  # named candidates are ranked as they are, each once
-            keep = np.isin(np.arange(len(prepared.ids)), np.unique(np.array(prepared.ids, dtype=str), return_index=True)[1])
-        places = np.flatnonzero(keep)
-        if whole and len(places) > settings.get("retrieve", 200):
-            places = places[self._retrieve(prepared, places, int(settings.get("retrieve", 200)))]
-        if len(places) == 0:
+        pool = self.pool(request, bool(exclude), int(settings.get("retrieve") or 200), top_k)
+        if len(pool.places) == 0:
             return []
-        predictions = self._score(prepared, places)
-        value = self._values(prepared, places, settings.get("value"))
-        scored = scores(settings, predictions, value, self.model.config.binary[0])
-        order = best(scored, np.ones(len(places), dtype=bool), top_k)
-        return [self._entry(prepared, int(places[k]), float(scored[k]), {n: float(v[k]) for n, v in predictions.items()}) for k in order]
+        found = self.choose(pool, settings, top_k)
+        entries = [self._entry(pool.prepared, int(pool.places[k]), float(score), {n: float(v[k]) for n, v in pool.predictions.items()})
+                   for k, score in zip(found.places, found.score, strict=True)]
+        if found.price is not None:
+            entries = [entry | {"price": float(price)} for entry, price in zip(entries, found.price, strict=True)]
+        return entries
 
-    @staticmethod
-    def _by_relations(prepared: Prepared, keep: np.ndarray, top_k: int) -> np.ndarray:
-        """(c,) bool: without the user and what the user is related to already; only what is within two hops, if that fills the list."""
-        if prepared.paths is None:
-            return keep
-        time = np.full(len(prepared.rows), prepared.time)
-        keep = keep & ~prepared.paths.related(prepared.rows, time) & (prepared.rows != prepared.self_row)
-        near = keep & (prepared.paths.between(prepared.rows, time) > 0)
-        return near if near.sum() >= top_k else keep
+    def settings(self, call: dict[str, Any]) -> dict[str, Any]:
+        """The release's ranking settings, overridden by a call's. Raises RequestError for a wrong one."""
+        config = self.model.config
+        outcomes = [*config.binary, *([config.duration] if config.duration else [])]
+        return call_settings(self.processor.recommend, call, self.reader.schema, outcomes, config.binary)
 
-    def _retrieve(self, prepared: Prepared, places: np.ndarray, most: int) -> np.ndarray:
-        """The `most` places whose contents are nearest to the request's query vector."""
+    def eligible(self, request: dict[str, Any], exclude_seen: bool) -> tuple[Prepared, np.ndarray]:
+        """(the request read, places of the candidates that may be listed): without named candidates all that are published by then, less
+        those of the history where `exclude_seen`; named ones as they are, each once."""
+        prepared = self._read(request, 0)
+        if request.get("candidates") is not None:
+            return prepared, np.sort(np.unique(np.array(prepared.ids, dtype=str), return_index=True)[1])
+        seen = prepared.seen if exclude_seen else set()
+        keep = np.array([item not in seen for item in prepared.ids], dtype=bool)
+        keep &= prepared.items.published[prepared.rows] <= prepared.time
+        if prepared.paths is not None:  # neither the user nor who is a friend already
+            time = np.full(len(prepared.rows), prepared.time)
+            keep &= ~prepared.paths.related(prepared.rows, time) & (prepared.rows != prepared.self_row)
+        return prepared, np.flatnonzero(keep)
+
+    def pool(self, request: dict[str, Any], exclude_seen: bool = True, retrieve: int = 200, top_k: int = 10) -> Pool:
+        """What a list is chosen from; of a larger catalogue the `retrieve` items that are nearest to the query. With relations only what
+        is within two hops, where that fills a list of `top_k`."""
+        prepared, eligible = self.eligible(request, exclude_seen)
+        places, whole = eligible, request.get("candidates") is None
+        if whole and prepared.paths is not None:
+            near = prepared.paths.between(prepared.rows[places], np.full(len(places), prepared.time)) > 0
+            places = places[near] if near.sum() >= top_k else places
+        if whole and len(places) > retrieve:
+            places = places[np.sort(np.argsort(-self.nearness(prepared, places), kind="stable")[:retrieve])]
+        return Pool(prepared, eligible, places, self._score(prepared, places) if len(places) else {})
+
+    def choose(self, pool: Pool, settings: dict[str, Any], top_k: int) -> Ranking:
+        """The list that settings make of a pool; its places point into the pool."""
+        rows, fields, auction = pool.prepared.rows[pool.places], pool.prepared.items.fields, settings.get("auction") is not None
+        if auction and settings.get("value") is None and not pool.prepared.values:
+            raise RequestError("auction: expected bids, found none: set value to the item field that holds the bid per click, or give "
+                               "candidates as dicts with item_id and value")
+        value = self._values(pool.prepared, pool.places, settings.get("value"), np.nan if auction else 1.0)
+        cap = settings.get("cap")
+        groups = [as_list(fields[row].get(cap["field"])) for row in rows] if cap else None
+        contents = self._contents_of(pool.prepared, rows) if settings.get("diversity") else None
+        return ranked(settings, pool.predictions, value, self.model.config.binary[0], top_k, groups, contents)
+
+    def nearness(self, prepared: Prepared, places: np.ndarray) -> np.ndarray:
+        """Cosine (c,) of catalogue items' contents to the request's query vector: what retrieval goes by."""
         example = prepared.example
         with torch.inference_mode():
             past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
             states, _ = self.model.after(past, self._batch(prepared, np.array([example.size - 1]), 0), start=example.events)
             query = normalize(self.model.query(states[0, 0]), dim=-1)
-            near = (self._contents()[torch.from_numpy(prepared.rows[places]).to(self.model.device)] @ query).cpu().numpy()
-        return np.sort(np.argsort(-near, kind="stable")[:most])
+            return (self._contents()[torch.from_numpy(prepared.rows[places]).to(self.model.device)] @ query).cpu().numpy()
 
-    def _check(self, strategy: dict[str, Any]) -> None:
-        """Raise RequestError for a misspelt option, strategy or value field."""
-        fields = self.reader.item_fields
-        known = {"strategy": list(STRATEGIES), "value": fields, "outcome": self.model.config.binary}
-        for name, chosen in strategy.items():
-            if name not in OPTIONS:
-                raise RequestError(f'expected options of {", ".join(OPTIONS)}, found "{name}".{nearest(name, list(OPTIONS))}')
-            if chosen is not None and name in known and chosen not in known[name]:
-                hint = nearest(str(chosen), known[name])
-                raise RequestError(f'{name}: expected one of {", ".join(known[name]) or "(none declared)"}, found "{chosen}".{hint}')
-
-    def _values(self, prepared: Prepared, places: np.ndarray, name: str | None) -> np.ndarray:
-        """What each candidate is worth (c,): the `value` that came with it, else its value field, NaN where neither is known."""
+    def _values(self, prepared: Prepared, places: np.ndarray, name: str | None, otherwise: float) -> np.ndarray:
+        """What each candidate is worth (c,): the `value` that came with it, else its value field, NaN where that is not known, and
+        `otherwise` where no field is named."""
         fields = prepared.items.fields
         own = [prepared.values.get(prepared.ids[place]) for place in places]
         found = [v if v is not None else fields[prepared.rows[p]].get(name or "") for v, p in zip(own, places, strict=True)]
-        return np.array([1.0 if v is None and name is None else as_number(v, name or "value") for v in found])
+        return np.array([otherwise if v is None and name is None else as_number(v, name or "value") for v in found])
 
     def _entry(self, prepared: Prepared, place: int, score: float, predictions: dict[str, float]) -> dict[str, Any]:
         duration = self.model.config.duration

@@ -1,12 +1,25 @@
-"""Strategies: from predictions to one score per candidate, and what is left out of a list."""
+"""Strategies: from predictions to one score per candidate, and from scores to a list with its prices."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .auction_recllm import DEFAULTS, bidders, prices
 from .errors_recllm import RequestError, nearest
+from .lists_recllm import arrange
 
 STRATEGIES = ("weighted", "expected_value")
+
+
+@dataclass
+class Ranking:
+    """A list: places (k,) among the candidates, best first, the score of each, and where there is an auction its price per click."""
+
+    places: np.ndarray
+    score: np.ndarray
+    price: np.ndarray | None
 
 
 def weighted(predictions: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
@@ -37,7 +50,26 @@ def scores(settings: dict[str, Any], predictions: dict[str, np.ndarray], value: 
     return weighted(predictions, settings.get("weights") or {first: 1.0})
 
 
-def best(scored: np.ndarray, keep: np.ndarray, top_k: int) -> np.ndarray:
-    """Places of the `top_k` highest scores among those kept (c,) bool; ties stay in the order given."""
-    places = np.flatnonzero(keep)
-    return places[np.argsort(-scored[places], kind="stable")][:top_k]
+def ranked(settings: dict[str, Any], predictions: dict[str, np.ndarray], value: np.ndarray, first: str, top_k: int,
+           groups: Sequence[Sequence[str]] | None = None, contents: np.ndarray | None = None) -> Ranking:
+    """The list that settings make of c candidates. A setting that is absent or None changes nothing; all of them compose.
+
+    `strategy` gives the scores; `thresholds` {outcome: least prediction} send a candidate that is below any of them behind all others
+    (an empty place earns nothing, so it is not left out); `cap` {field, most} with the field's values of each candidate in `groups`;
+    `diversity` with unit vectors `contents` (c, W); `auction` {payment, floor} with the bids per click in `value` (c,): a bid that is
+    unknown or below the floor is left out, and each place has its price.
+    """
+    auction = {**DEFAULTS, **settings["auction"]} if settings.get("auction") is not None else None
+    cap = settings.get("cap") or {}
+    scored = scores(settings, predictions, value, first)
+    front = np.ones(len(scored), dtype=bool)
+    for name, least in (settings.get("thresholds") or {}).items():
+        front &= predictions[name] >= least
+    keep = bidders(value, auction["floor"]) if auction else None
+    found = arrange(scored, top_k, keep=keep, front=front, groups=groups if cap else None, most=cap.get("most", 1),
+                    diversity=float(settings.get("diversity") or 0.0), contents=contents)
+    price = None
+    if auction:
+        p, bid = predictions[settings.get("outcome") or first][found.places], value[found.places]
+        price = prices(found.needed, p, bid, auction["payment"], auction["floor"])
+    return Ranking(found.places, scored[found.places], price)

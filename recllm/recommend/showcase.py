@@ -8,6 +8,7 @@ from recllm.data.simulate import World
 from recllm.errors import ConfigError, DataError
 from recllm.feed.log import Log
 from recllm.model.recommender_recllm import Recommender
+from recllm.model.settings_recllm import PLAIN
 from recllm.recommend.users import request_for
 
 DAY = "2025-03-31"
@@ -33,7 +34,7 @@ def showcase(config: Config, log: Log, recommender: Recommender, user: str, top_
     for label, hour, place, device, mood in MOMENTS:
         context = {"time": f"{DAY}T{hour:02}:00:00+00:00", "place": place, "device": device, "mood": mood}
         request = request_for(log, recommender.processor.rows, user, context)
-        found = recommender.recommend(request, top_k=top_k, exclude_seen=False, strategy="weighted", weights={"click": 1.0})
+        found = recommender.recommend(request, top_k=top_k, exclude_seen=False, strategy="weighted", weights={"click": 1.0}, **PLAIN)
         lines.append(f"\n{f'{label}: {hour:02}:00, {place}, {device}, {mood}':<58}predicted    true")
         for entry in found:
             truth = world.probability(user, entry["item_id"], hour=hour, place=place, device=device, mood=mood)

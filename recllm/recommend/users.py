@@ -38,6 +38,7 @@ def table(entries: list[dict[str, Any]], title: str | None, outcomes: list[str],
     lines = []
     for rank, entry in enumerate(entries, start=1):
         shown = [f"{n} {entry[n]:5.1%}" for n in outcomes] + ([f"{duration} {entry[duration]:4.0f} s"] if duration else [])
+        shown += [f"price {entry['price']:.2f}"] if "price" in entry else []
         name = str(entry.get(title or "", entry["item_id"]))
         lines.append(f"{rank:>3}  {name[:48]:<48}  {'  '.join(shown)}")
     return "\n".join(lines)

@@ -13,10 +13,13 @@ import torch
 from tqdm import tqdm
 
 from recllm.config import Config
+from recllm.config.recommend import Auction
+from recllm.data.simulate import World
 from recllm.evaluation.baselines import create
 from recllm.evaluation.evaluator import evaluate
 from recllm.evaluation.features import FeatureTable
 from recllm.evaluation.predictions import label_frame, with_baseline, with_model
+from recllm.evaluation.revenue import BLIND, revenue
 from recllm.evaluation.tables import feature_table
 from recllm.feed.score import score
 from recllm.training.run import load_trained
@@ -59,8 +62,10 @@ def model_rows(config: Config, seeds: list[int], say: Say) -> tuple[list[dict[st
     return rows, first, frames["fresh"]
 
 
-def baseline_rows(config: Config, made: Setup, seeds: list[int], say: Say, export: Path | None = None) -> list[dict[str, Any]]:
-    """Rows of the configured baselines on the model's own test rows; `export` receives their columns as Parquet."""
+def baseline_rows(config: Config, made: Setup, seeds: list[int], say: Say, export: Path | None = None,
+                  kept: dict[str, list[pd.DataFrame]] | None = None) -> list[dict[str, Any]]:
+    """Rows of the configured baselines on the model's own test rows; `export` receives their columns as Parquet, `kept` the fresh
+    prediction frames of each."""
     rows: list[dict[str, Any]] = []
     examples = {s: made.examples(s) for s in (TRAIN, VALIDATION, TEST)}
     say("collecting the baselines' columns")
@@ -80,6 +85,8 @@ def baseline_rows(config: Config, made: Setup, seeds: list[int], say: Say, expor
             if baseline.reads_counters:
                 parts.setdefault("frozen", []).append(with_baseline(frame, baseline.predict(frozen)))
         rows += [row for counters, frames in parts.items() for row in _rows(config, frames, name, counters)]
+        if kept is not None:
+            kept[name] = parts["fresh"]
     return rows
 
 
@@ -90,18 +97,35 @@ def _export(tables: dict[int, FeatureTable], folder: Path) -> None:
         pd.concat([tables[split].frame, labels], axis=1).to_parquet(folder / f"{name}.parquet", index=False)
 
 
+def _truth_rows(config: Config, made: Setup, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a simulation's truth.parquet that belong to the test rows of `frame`, in its order."""
+    truth = pd.read_parquet(Path(config.data.interactions[0]).parent / "truth.parquet").set_index(["request_id", "item_id"])
+    request = made.log.frame["request"].to_numpy()[np.concatenate([g.row for g in made.examples(TEST).groups])]
+    return truth.loc[list(zip(request, np.array(made.log.items)[frame["item"]], strict=True))]
+
+
+def revenue_facts(config: Config, made: Setup, frames: dict[str, list[pd.DataFrame]]) -> dict[str, Any]:
+    """For a simulated log: what the click probabilities of each model (name -> a frame a seed) earn by auction on the test slates."""
+    frame = frames["recllm"][0]
+    truth = _truth_rows(config, made, frame)
+    world = World.load(Path(config.data.interactions[0]).parent / "world.json")
+    bids = pd.Series({item["item_id"]: item["bid"] for item in world.items})
+    bid = bids.loc[np.array(made.log.items)[frame["item"]]].to_numpy(dtype=np.float64)
+    p_true = truth["p_click"].to_numpy()
+    models = {"truth": [p_true], BLIND: [truth["p_click_blind"].to_numpy()]}
+    models |= {name: [f["p_click"].to_numpy() for f in seeds] for name, seeds in frames.items() if "p_click" in seeds[0]}
+    auction = (config.recommend.auction or Auction()).model_dump()
+    return revenue(frame["user"].to_numpy(), frame["request"].to_numpy(), bid, p_true, models, auction, config.evaluation.bootstrap)
+
+
 def truth_facts(config: Config, made: Setup, frames: list[pd.DataFrame]) -> dict[str, Any] | None:
     """For a simulated log: how much of the log-loss gap between the best context-blind predictor and the truth is recovered.
 
     `shuffled` is the same with the context columns of the test rows permuted among them: what remains without the moment.
     """
-    path = Path(config.data.interactions[0]).parent / "truth.parquet"
     if config.data.format != "simulate":
         return None
-    truth = pd.read_parquet(path).set_index(["request_id", "item_id"])
-    examples = made.examples(TEST)
-    request = made.log.frame["request"].to_numpy()[np.concatenate([g.row for g in examples.groups])]
-    rows = truth.loc[list(zip(request, np.array(made.log.items)[frames[0]["item"]], strict=True))]
+    rows = _truth_rows(config, made, frames[0])
     y, p_true, p_blind = frames[0]["y_click"].to_numpy(), rows["p_click"].to_numpy(), rows["p_click_blind"].to_numpy()
 
     def loss(p: np.ndarray) -> float:
@@ -148,9 +172,11 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
     facts = truth_facts(config, made, frames)
     if facts is not None:
         facts |= shuffled_facts(config, made, facts)
-    rows += baseline_rows(config, made, seeds, say, export)
+    kept = {"recllm": frames}
+    rows += baseline_rows(config, made, seeds, say, export, kept)
+    more = {"truth": facts, "revenue": revenue_facts(config, made, kept)} if facts else {}
     sampled = " Negatives are sampled: figures are on that distribution." if config.data.negatives else ""
-    return {"command": command, "commit": commit(), "note": config.note + sampled, "rows": rows, **({"truth": facts} if facts else {})}
+    return {"command": command, "commit": commit(), "note": config.note + sampled, "rows": rows, **more}
 
 
 def write(found: dict[str, Any], path: Path) -> None:

@@ -45,7 +45,7 @@ def test_candidates_that_are_named_are_ranked_as_they_are(recommender, request_o
 
 def test_relations_may_be_plain_ids_and_strangers_are_ignored(recommender, request_of):
     # given the same relations without their moments, and somebody from elsewhere
-    plain = {**request_of, "relations": [*(entry["item_id"] for entry in request_of["relations"]), "nobody-here"], "candidates": ["i1", "u2"]}
+    plain = {**request_of, "relations": [*(e["item_id"] for e in request_of["relations"]), "nobody-here"], "candidates": ["i1", "u2"]}
     dated = {**request_of, "candidates": ["i1", "u2"]}
     first, second = recommender.predict([plain, dated])
     assert np.allclose(first["click"], second["click"], atol=1e-6)
