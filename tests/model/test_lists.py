@@ -166,7 +166,7 @@ def test_a_second_price_is_the_least_bid_that_keeps_the_place(seed, count, diver
             continue
         for change, keeps in ((1.001, True), (0.999, False)):
             bid = found.price[k] * change
-            if bid > value[place] or found.price[k] * predictions["click"][place] < score.min() * 1.01:
+            if bid == 0 or bid > value[place] or found.price[k] * predictions["click"][place] < score.min() * 1.01:
                 continue
             other = ranked(chosen, predictions, np.where(np.arange(count) == place, bid, value), "click", count, groups, contents)
             before = other.places[:k].tolist() == found.places[:k].tolist()
