@@ -163,7 +163,7 @@ class Trainer:
         """Validation loss, the record, and a checkpoint when it is the best so far."""
         progress, names = self.progress, [*self.bare.names, "retrieval"]
         losses = validation_losses(self.bare, self._score())
-        total = sum(losses.values())
+        total = sum(self.setup.config.columns.outcomes[n].loss_weight * v for n, v in losses.items())
         if not math.isfinite(total):
             raise TrainingError(f"validation loss is {total} at step {progress.step}: lower training.learning_rate, or look for extreme "
                                 f"numbers in the log (scripts/prepare.py --check)")
