@@ -33,6 +33,8 @@ def _date(value: Any) -> Any:
 Moment = Annotated[str, BeforeValidator(_date)]
 FractionOrMoment = Annotated[float | str, BeforeValidator(_date)]
 
+MADE_SLICES = ("items", "users", "hour", "weekday", "daypart", "segment", "history")  # recllm/evaluation/slices.py makes them
+
 
 class Negatives(Strict):
     """Candidates for a log of positives only: `per_event` items per scored row, drawn uniformly or by popularity in train (`from`).
@@ -141,9 +143,10 @@ class TrainingConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """`slices` are context or profile fields; `baselines` are names in recllm/evaluation/baselines."""
+    """`slices` are context or profile fields, or those of MADE_SLICES, which go before a field of the same name; by default all of
+    MADE_SLICES and every categorical context field. `baselines` are names in recllm/evaluation/baselines."""
 
-    slices: list[str] = []
+    slices: list[str] | None = None
     baselines: list[str] = ["item-rate", "logistic-counters", "lightgbm-counters", "mlp-seed"]
     bootstrap: int = Field(default=200, ge=10)
     min_slice: int = Field(default=200, ge=1)
@@ -179,10 +182,11 @@ class Config(Strict):
         """What one section names, another must declare: a typo is found here and not after an hour of training."""
         schema = self.columns
         items = [*schema.item_text, *schema.item_category, *schema.item_number]
-        fields = [*schema.context, *schema.profile, "items", "users"]
+        fields = [*schema.context, *schema.profile, *MADE_SLICES]
         chosen = self.recommend
         checks: list[tuple[str, list[str | None], list[str]]] = [
-            ("evaluation.slices", [*self.evaluation.slices], fields), ("recommend.weights", [*chosen.weights], list(schema.outcomes)),
+            ("evaluation.slices", [*(self.evaluation.slices or [])], fields),
+            ("recommend.weights", [*chosen.weights], list(schema.outcomes)),
             ("recommend.outcome", [chosen.outcome], schema.binary), ("recommend.title", [chosen.title], items),
             ("recommend.value", [chosen.value], items)]
         for key, names, known in checks:
@@ -194,6 +198,13 @@ class Config(Strict):
         if (items or schema.item_vector or schema.published) and not self.data.items:
             raise ValueError("item fields are declared without data.items: give the items' table (it may be the log's own file)")
         return self
+
+    @property
+    def slices(self) -> list[str]:
+        """The slices to evaluate, each once: as declared, or the default of EvaluationConfig."""
+        context = [name for name, spec in self.columns.context.items() if spec.kind in ("category", "place") and not spec.list]
+        declared = self.evaluation.slices
+        return list(dict.fromkeys([*MADE_SLICES, *context] if declared is None else declared))
 
     @property
     def folder(self) -> Path:

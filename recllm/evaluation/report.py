@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recllm.evaluation.slices import HISTORY
+from recllm.model.fields_recllm import WEEKDAYS
+
 SHOWN = ("auc", "gauc", "logloss", "ndcg@10", "ece", "mae", "xauc", "coverage")
 LOWER_IS_BETTER = {"logloss", "ece", "brier", "mae", "mse"}
+ORDER = [*WEEKDAYS, *("morning", "midday", "evening", "night"), *(name for _, name in HISTORY), "100+"]  # of slices that have one
 
 
 def _cells(found: dict[str, Any], counters: str) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -40,10 +44,11 @@ def text(found: dict[str, Any]) -> str:
     header, lines = _grid(found, "fresh")
     widths = [max(len(row[i]) for row in [header, *lines]) for i in range(len(header))]
     shown = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *lines]]
-    return "\n".join([*shown, "* best of the line; mean over seeds, intervals in the results file", *_truth(found)])
+    return "\n".join([*shown, "* best of the line; mean over seeds, intervals in the results file", *truth(found)])
 
 
-def _truth(found: dict[str, Any]) -> list[str]:
+def truth(found: dict[str, Any]) -> list[str]:
+    """For a simulated log, one line: how near the model comes to the known probabilities."""
     facts = found.get("truth")
     if not facts:
         return []
@@ -56,16 +61,60 @@ def markdown(found: dict[str, Any], counters: str = "fresh") -> str:
     header, lines = _grid(found, counters)
     rows = [header, ["---"] * len(header), *lines]
     out = ["| " + " | ".join(row) + " |" for row in rows]
-    ahead = _ahead(found, counters)
+    leads = ahead(found, counters)
     n = max(r["n"] for r in found["rows"] if r["slice"] == "all")
     seeds = max(r["seeds"] for r in found["rows"])
     out += ["", f"Test split, {n:,} rows, mean over {seeds} seed(s), counters {counters}; * is the best of a line. "
                 f"From `{found['command']}`, commit {found['commit'][:8]}."]
-    out += [f"A baseline is ahead of recllm in: {'; '.join(ahead)}."] if ahead else ["No baseline is ahead of recllm in this table."]
-    return "\n".join([*out, *(["", *_truth(found)] if found.get("truth") else [])])
+    out += [f"A baseline is ahead of recllm in: {'; '.join(leads)}."] if leads else ["No baseline is ahead of recllm in this table."]
+    out += both_counters(found)
+    return "\n".join([*out, *(["", *truth(found)] if found.get("truth") else [])])
 
 
-def _ahead(found: dict[str, Any], counters: str) -> list[str]:
+def first_binary(found: dict[str, Any], task: str | None = None) -> str:
+    """The task that is shown where there is room for one: the first with an AUC, or `task`."""
+    return task or next(r["task"] for r in found["rows"] if r["metric"] == "auc")
+
+
+def both_counters(found: dict[str, Any]) -> list[str]:
+    """One line: the model's AUC and log loss of the first binary outcome with item counters frozen at the end of train, and fresh.
+    None where the model reads no counters."""
+    task, states = first_binary(found), {c: _cells(found, c) for c in ("frozen", "fresh")}
+    if not any(r["model"] == "recllm" and r["counters"] == "frozen" for r in found["rows"]):
+        return []
+    shown = [f"{state}: AUC {cells['recllm', task, 'auc']['mean']:.4f}, log loss {cells['recllm', task, 'logloss']['mean']:.4f}"
+             for state, cells in states.items()]
+    return [f"recllm's {task} with item counters {'; '.join(shown)}."]
+
+
+def slice_groups(found: dict[str, Any], task: str, model: str = "recllm", counters: str = "fresh") -> dict[str, list[dict[str, Any]]]:
+    """The AUC rows of one task by slice: slice name -> rows with their own `value`, in the order of the week, the day or the text."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in found["rows"]:
+        if (row["model"], row["task"], row["metric"], row["counters"]) == (model, task, "auc", counters) and row["slice"] != "all":
+            name, _, value = row["slice"].partition("=")
+            groups.setdefault(name, []).append({**row, "value": value})
+    for rows in groups.values():
+        rows.sort(key=lambda r: ORDER.index(r["value"]) if r["value"] in ORDER else -1)  # stable: other values stay by their text
+    return groups
+
+
+def slices_text(found: dict[str, Any], task: str | None = None) -> str:
+    """AUC of the model's first binary outcome by slice, for a terminal: value, AUC, interval, rows."""
+    task = first_binary(found, task)
+    groups = slice_groups(found, task)
+    lines = [(name if k == 0 else "", r["value"], f"{r['mean']:.4f}", f"[{r['low']:.4f}, {r['high']:.4f}]", f"{r['n']:,}")
+             for name, rows in groups.items() for k, r in enumerate(rows)]
+    if not lines:
+        return f"no slice has enough rows to show {task} AUC (evaluation.min_slice)"
+    lines = [("slice", "value", "AUC", "interval", "n"), *lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(5)]
+    shown = ["  ".join([*(cell.ljust(w) for cell, w in zip(line[:4], widths, strict=False)), line[4].rjust(widths[4])]) for line in lines]
+    return "\n".join([f"recllm's {task} by slice, counters fresh", *shown])
+
+
+def ahead(found: dict[str, Any], counters: str = "fresh") -> list[str]:
+    """Where a baseline's mean is better than the model's, in words."""
     cells, said = _cells(found, counters), []
     for (model, task, metric), row in cells.items():
         own = cells.get(("recllm", task, metric))

@@ -17,6 +17,7 @@ from recllm.evaluation.baselines import create
 from recllm.evaluation.evaluator import evaluate
 from recllm.evaluation.features import FeatureTable
 from recllm.evaluation.predictions import label_frame, with_baseline, with_model
+from recllm.evaluation.reliability import reliability
 from recllm.evaluation.tables import feature_table
 from recllm.feed.score import score
 from recllm.training.run import load_trained
@@ -150,14 +151,20 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
         facts |= shuffled_facts(config, made, facts)
     rows += baseline_rows(config, made, seeds, say, export)
     sampled = " Negatives are sampled: figures are on that distribution." if config.data.negatives else ""
-    return {"command": command, "commit": commit(), "note": config.note + sampled, "rows": rows, **({"truth": facts} if facts else {})}
+    bins = reliability(frames, dict(config.columns.outcomes), config.evaluation.bootstrap)
+    return {"command": command, "commit": commit(), "note": config.note + sampled, "seeds": seeds, "rows": rows, "reliability": bins,
+            **({"truth": facts} if facts else {})}
+
+
+def _lines(rows: list[dict[str, Any]], indent: int) -> str:
+    return ",\n".join(" " * indent + json.dumps(row) for row in rows)
 
 
 def write(found: dict[str, Any], path: Path) -> None:
-    """One row of figures per line, so that a diff shows what moved; written aside and renamed."""
-    rows = ",\n".join("  " + json.dumps(row) for row in found["rows"])
-    head = {k: v for k, v in found.items() if k != "rows"}
-    text = json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + rows + "\n ]\n}\n"
+    """One row of figures, one bin of the reliability per line, so that a diff shows what moved; written aside and renamed."""
+    head = {k: v for k, v in found.items() if k not in ("rows", "reliability")}
+    bins = ",\n".join(f"  {json.dumps(name)}: [\n{_lines(rows, 3)}\n  ]" for name, rows in found["reliability"].items())
+    text = json.dumps(head, indent=1)[:-2] + f',\n "reliability": {{\n{bins}\n }},\n "rows": [\n{_lines(found["rows"], 2)}\n ]\n}}\n'
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
