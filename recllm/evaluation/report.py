@@ -12,7 +12,7 @@ LOWER_IS_BETTER = {"logloss", "ece", "brier", "mae", "mse"}
 ORDER = [*WEEKDAYS, *("morning", "midday", "evening", "night"), *(name for _, name in HISTORY), "100+"]  # of slices that have one
 
 
-def _cells(found: dict[str, Any], counters: str) -> dict[tuple[str, str, str], dict[str, Any]]:
+def cells(found: dict[str, Any], counters: str) -> dict[tuple[str, str, str], dict[str, Any]]:
     """(model, task, metric) -> row of the whole test split. A model that reads no counters stands under `fresh` alone."""
     rows = [r for r in found["rows"] if r["slice"] == "all"]
     fresh_only = {r["model"] for r in rows} - {r["model"] for r in rows if r["counters"] == "frozen"}
@@ -22,20 +22,21 @@ def _cells(found: dict[str, Any], counters: str) -> dict[tuple[str, str, str], d
 
 def _grid(found: dict[str, Any], counters: str) -> tuple[list[str], list[list[str]]]:
     """Header and lines, one per task and metric, one column per model; the best mean of a line carries a star."""
-    cells = _cells(found, counters)
-    models = list(dict.fromkeys(key[0] for key in cells))
+    known = cells(found, counters)
+    models = list(dict.fromkeys(key[0] for key in known))
     lines = []
-    for task in dict.fromkeys(key[1] for key in cells):
-        for metric in (m for m in SHOWN if any((model, task, m) in cells for model in models)):
-            means = {m: cells[m, task, metric]["mean"] for m in models if (m, task, metric) in cells}
+    for task in dict.fromkeys(key[1] for key in known):
+        for metric in (m for m in SHOWN if any((model, task, m) in known for model in models)):
+            means = {m: known[m, task, metric]["mean"] for m in models if (m, task, metric) in known}
             pick = min if metric in LOWER_IS_BETTER else max
             best = pick(means.values()) if metric != "coverage" else None  # of an 80% interval: nearer to .80 is better
-            shown = [_number(means[m], metric) + ("*" if means[m] == best else "") if m in means else "-" for m in models]
+            shown = [number(means[m], metric) + ("*" if means[m] == best else "") if m in means else "-" for m in models]
             lines.append([task, metric, *shown])
     return ["task", "metric", *models], lines
 
 
-def _number(value: float, metric: str) -> str:
+def number(value: float, metric: str) -> str:
+    """A figure as it is shown: four digits, one of an error of ten seconds or more."""
     return f"{value:.1f}" if metric in ("mae", "mse") and value >= 10 else f"{value:.4f}"
 
 
@@ -73,17 +74,18 @@ def markdown(found: dict[str, Any], counters: str = "fresh") -> str:
 
 def first_binary(found: dict[str, Any], task: str | None = None) -> str:
     """The task that is shown where there is room for one: the first with an AUC, or `task`."""
-    return task or next(r["task"] for r in found["rows"] if r["metric"] == "auc")
+    return task or next((r["task"] for r in found["rows"] if r["metric"] == "auc"), found["rows"][0]["task"])
 
 
 def both_counters(found: dict[str, Any]) -> list[str]:
     """One line: the model's AUC and log loss of the first binary outcome with item counters frozen at the end of train, and fresh.
-    None where the model reads no counters."""
-    task, states = first_binary(found), {c: _cells(found, c) for c in ("frozen", "fresh")}
-    if not any(r["model"] == "recllm" and r["counters"] == "frozen" for r in found["rows"]):
+    No line where the model reads no counters, or where the test split has one class only."""
+    task, states = first_binary(found), ("frozen", "fresh")
+    means = {(r["counters"], r["metric"]): r["mean"] for r in found["rows"]
+             if (r["model"], r["task"], r["slice"]) == ("recllm", task, "all")}
+    if any((state, metric) not in means for state in states for metric in ("auc", "logloss")):
         return []
-    shown = [f"{state}: AUC {cells['recllm', task, 'auc']['mean']:.4f}, log loss {cells['recllm', task, 'logloss']['mean']:.4f}"
-             for state, cells in states.items()]
+    shown = [f"{state}: AUC {means[state, 'auc']:.4f}, log loss {means[state, 'logloss']:.4f}" for state in states]
     return [f"recllm's {task} with item counters {'; '.join(shown)}."]
 
 
@@ -110,19 +112,19 @@ def slices_text(found: dict[str, Any], task: str | None = None) -> str:
     lines = [("slice", "value", "AUC", "interval", "n"), *lines]
     widths = [max(len(line[i]) for line in lines) for i in range(5)]
     shown = ["  ".join([*(cell.ljust(w) for cell, w in zip(line[:4], widths, strict=False)), line[4].rjust(widths[4])]) for line in lines]
-    return "\n".join([f"recllm's {task} by slice, counters fresh", *shown])
+    return "\n".join([f"recllm's {task} AUC by slice, counters fresh", *shown])
 
 
 def ahead(found: dict[str, Any], counters: str = "fresh") -> list[str]:
     """Where a baseline's mean is better than the model's, in words."""
-    cells, said = _cells(found, counters), []
-    for (model, task, metric), row in cells.items():
-        own = cells.get(("recllm", task, metric))
+    known, said = cells(found, counters), []
+    for (model, task, metric), row in known.items():
+        own = known.get(("recllm", task, metric))
         if model == "recllm" or own is None or metric not in SHOWN or metric == "coverage":
             continue
         gain = own["mean"] - row["mean"] if metric in LOWER_IS_BETTER else row["mean"] - own["mean"]
         if gain > 0:
-            said.append(f"{task} {metric} ({model} {_number(row['mean'], metric)} to {_number(own['mean'], metric)})")
+            said.append(f"{task} {metric} ({model} {number(row['mean'], metric)} to {number(own['mean'], metric)})")
     return said
 
 

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from recllm.config import Config
+from recllm.errors import DataError
 from recllm.evaluation.baselines import create
 from recllm.evaluation.evaluator import evaluate
 from recllm.evaluation.features import FeatureTable
@@ -169,3 +170,16 @@ def write(found: dict[str, Any], path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
     part.rename(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `write` wrote. Raises DataError where there is no such file, or another kind of file."""
+    if not path.is_file():
+        raise DataError(f"expected a results file at {path}, found none: scripts/evaluate.py writes one")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: expected a results file, found no JSON ({error.msg}, line {error.lineno})") from None
+    if not isinstance(found, dict) or not isinstance(found.get("rows"), list) or not found["rows"]:
+        raise DataError(f'{path}: expected a results file with "rows", as scripts/evaluate.py writes it, found another JSON')
+    return found
