@@ -69,11 +69,11 @@ class Teller:
         for name, spec in self.config.columns.outcomes.items():
             value = self.labels[name][row]
             if spec.kind == "duration" and not np.isnan(value):
-                said.append(f"{value:,.0f} s")
+                said.append(f"{value:,.0f}\u00a0s")
             elif value == 1:
                 said.append(name)
         first = self.config.columns.binary[0]
-        nothing = "unknown" if np.isnan(self.click[row]) else f"no {first}"
+        nothing = "unknown" if np.isnan(self.click[row]) else f"no\u00a0{first}"
         return ", ".join(said if self.click[row] == 1 or not said else [nothing, *said])
 
     def event(self, row: int) -> dict[str, Any]:
@@ -83,10 +83,10 @@ class Teller:
     def entry(self, found: dict[str, Any], item: int, later: np.ndarray) -> dict[str, Any]:
         """One recommended item: title, predictions, and what came of it in the rows `later` of the same user."""
         columns = self.config.columns
-        said = [f"{n} {found[n]:.0%}" for n in columns.binary] + ([f"{found[columns.duration]:,.0f} s"] if columns.duration else [])
+        said = [f"{n} {found[n]:.0%}" for n in columns.binary] + ([f"{found[columns.duration]:,.0f}\u00a0s"] if columns.duration else [])
         labels = self.click[later[self.log.item[later] == item]]
         words = "not shown" if len(labels) == 0 else "unknown" if np.isnan(labels).all() else \
-            f"{columns.binary[0]}" if np.nanmax(labels) == 1 else f"shown, no {columns.binary[0]}"
+            columns.binary[0] if np.nanmax(labels) == 1 else f"shown, no\u00a0{columns.binary[0]}"
         return {"title": self.title(item), "predicted": ", ".join(said), "afterwards": words, "positive": words == columns.binary[0]}
 
 

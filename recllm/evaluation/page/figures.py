@@ -49,7 +49,8 @@ def rates(config: Config, log: Log) -> Figures:
             series.append(Series(split, [_moment(x) for x in (edges[:-1] + edges[1:]) / 2], values, colour))
         title = f"{name}, share of 1" if spec.kind == "binary" else f"{name}, median seconds"
         cuts = [_moment(c) for c in log.report.cuts]
-        made.append({"title": title, "note": "", "svg": plots.lines(series, alt=f"{title} over time", percent=spec.kind == "binary", cuts=cuts)})
+        svg = plots.lines(series, alt=f"{title} over time", percent=spec.kind == "binary", cuts=cuts)
+        made.append({"title": title, "note": "", "svg": svg})
     return made
 
 
@@ -105,8 +106,10 @@ def slices(config: Config, found: dict[str, Any]) -> Figures:
     others = {model: mean for model, mean in whole.items() if model != "recllm"}
     rival = max(others, key=lambda m: others[m]) if others else None
     beside = {r["slice"]: r["mean"] for rows in (slice_groups(found, task, rival).values() if rival else []) for r in rows}
-    made = []
+    made, n = [], max((r["n"] for r in found["rows"] if (r["task"], r["slice"]) == (task, "all")), default=0)
     for name, rows in slice_groups(found, task).items():
+        if rows[0]["n"] == n:
+            continue  # one value holds every row: that is the table's figure
         kept = sorted(rows, key=lambda r: -r["n"])[:MOST_VALUES]
         shown = [Dot(r["value"], r["mean"], r["low"], r["high"], r["n"], beside.get(r["slice"])) for r in rows if r in kept]
         note = "" if len(shown) == len(rows) else f"the {len(shown)} largest of {len(rows)} values"

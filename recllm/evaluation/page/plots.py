@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 from typing import Any
 
@@ -62,7 +62,6 @@ def lines(series: list[Series], *, alt: str, percent: bool = False, cuts: Sequen
     """Lines over moments or numbers, with dashed verticals at `cuts`; names above the panel, each once."""
 
     def draw(figure: Any, axes: Any) -> None:
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
         from matplotlib.ticker import MaxNLocator
 
         for cut in cuts:
@@ -76,12 +75,12 @@ def lines(series: list[Series], *, alt: str, percent: bool = False, cuts: Sequen
                 axes.plot([one.x[one.ring]], [one.y[one.ring]], "o", markersize=9, markerfacecolor="none", markeredgecolor=one.colour)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         if cuts:
-            locator = AutoDateLocator(maxticks=4)
-            axes.xaxis.set_major_locator(locator)
-            axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            ticks, form = _dates([x for one in series for x in one.x])
+            axes.set_xticks(ticks, [tick.strftime(form) for tick in ticks])
             axes.set_ylim(bottom=0)
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            whole = all(float(x).is_integer() for one in series for x in one.x)  # one evaluation an epoch
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
         _percent(axes.yaxis if percent else None)
         axes.set_xlabel(x_label)
         if len(names) > 1:
@@ -135,11 +134,11 @@ def dots(rows: list[Dot], *, alt: str, whole: float, names: tuple[str, str | Non
         mean = np.array([r.mean for r in rows])
         ends = [np.maximum(mean - [r.low for r in rows], 0), np.maximum([r.high for r in rows] - mean, 0)]
         axes.axvline(whole, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)))
+        axes.errorbar(mean, place, xerr=ends, fmt="o", color=FIRST, markersize=5, elinewidth=1.3, label=names[0])
         if names[1] is not None:
             found = [(r.other, k) for k, r in enumerate(rows) if r.other is not None]
             axes.plot([x for x, _ in found], [k for _, k in found], "D", markersize=4.2, markerfacecolor="none", markeredgecolor=SECOND,
                       label=names[1])
-        axes.errorbar(mean, place, xerr=ends, fmt="o", color=FIRST, markersize=5, elinewidth=1.3, label=names[0])
         axes.set_yticks(place, [r.name if len(r.name) <= LABEL else r.name[: LABEL - 1] + "…" for r in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
@@ -149,16 +148,26 @@ def dots(rows: list[Dot], *, alt: str, whole: float, names: tuple[str, str | Non
         for k, row in enumerate(rows):
             axes.annotate(f"{row.n:,}", (1.0, k), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
                           va="center", color=SOFT, fontsize=10)
-        figure.legend(loc="outside upper left", ncols=2)
+        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        figure.legend([handles[n] for n in names if n is not None], [n for n in names if n is not None], loc="outside upper left", ncols=2)
 
     return _svg(draw, 0.95 + 0.27 * len(rows), alt)
+
+
+def _dates(moments: list[datetime]) -> tuple[list[datetime], str]:
+    """Four moments that span the given ones, at midnight where there are days enough, and how to write them."""
+    first, last = min(moments), max(moments)
+    ticks = [first + (last - first) * k / 3 for k in range(4)]
+    if last - first < timedelta(days=4):
+        return ticks, "%d %b\n%H:%M"
+    return [t.replace(hour=0, minute=0, second=0, microsecond=0) for t in ticks], "%d %b" if last - first < timedelta(days=400) else "%b %Y"
 
 
 def _percent(axis: Any) -> None:
     if axis is not None:
         from matplotlib.ticker import PercentFormatter
 
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0 if max(axis.get_view_interval()) > 0.04 else 1))
 
 
 def _svg(draw: Callable[[Any, Any], None], height: float, alt: str) -> str:

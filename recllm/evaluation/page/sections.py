@@ -7,10 +7,10 @@ from typing import Any
 from recllm.config import Config
 from recllm.data.report import Report, reasons
 from recllm.errors import DataError
-from recllm.evaluation.report import LOWER_IS_BETTER, SHOWN, ahead, both_counters, cells, number, truth
+from recllm.evaluation.report import LOWER_IS_BETTER, SHOWN, both_counters, cells, number, truth
 
-NAMES = {"auc": "AUC", "gauc": "AUC per user", "logloss": "log loss", "ndcg@10": "NDCG@10", "ece": "calibration error",
-         "mae": "mean error, s", "xauc": "pairs in order", "coverage": "inside 80% interval"}  # fmt: skip
+NAMES = {"auc": "AUC", "gauc": "AUC per user", "logloss": "log loss", "ndcg@10": "NDCG@10", "ece": "miscalibration",
+         "mae": "mean error, s", "xauc": "pairs in order", "coverage": "in 80% interval"}  # fmt: skip
 
 
 def headline(config: Config, report: Report, found: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def figures_table(found: dict[str, Any], counters: str) -> dict[str, Any]:
     """Every task and metric with its interval, models as columns; `best` marks the best mean of a line."""
     known = cells(found, counters)
     models = list(dict.fromkeys(key[0] for key in known))
-    tasks = []
+    tasks, leads, compared = [], [], 0
     for task in dict.fromkeys(key[1] for key in known):
         lines = []
         for metric in (m for m in SHOWN if any((model, task, m) in known for model in models)):
@@ -56,10 +56,21 @@ def figures_table(found: dict[str, Any], counters: str) -> dict[str, Any]:
             best = None if metric == "coverage" else pick(r["mean"] for r in row.values())  # of an 80% interval: nearer to .80 is better
             made = [{"mean": number(row[m]["mean"], metric), "low": number(row[m]["low"], metric), "high": number(row[m]["high"], metric),
                      "best": row[m]["mean"] == best} if m in row else None for m in models]
+            means = {m: r["mean"] for m, r in row.items()}
+            compared += "recllm" in means and len(means) > 1 and best is not None
+            if best is not None and means.get("recllm", best) != best:
+                leads.append(_lead(task, metric, means))
             arrow = "" if metric == "coverage" else " ↓" if metric in LOWER_IS_BETTER else " ↑"
             lines.append({"metric": NAMES[metric] + arrow, "cells": made})
         tasks.append({"task": task, "lines": lines})
-    return {"models": models, "tasks": tasks, "ahead": ahead(found, counters), "counters": counters}
+    return {"models": models, "tasks": tasks, "ahead": leads, "compared": compared, "counters": counters}
+
+
+def _lead(task: str, metric: str, means: dict[str, float]) -> str:
+    """In words, which baselines have a better mean than the model, best first."""
+    lower, own = metric in LOWER_IS_BETTER, means["recllm"]
+    better = sorted((m for m, mean in means.items() if (mean < own if lower else mean > own)), key=lambda m: means[m], reverse=not lower)
+    return f"{task}, {NAMES[metric]}: {', '.join(f'{m} {number(means[m], metric)}' for m in better)} against {number(own, metric)}"
 
 
 def metrics(found: dict[str, Any]) -> dict[str, Any]:
