@@ -43,15 +43,17 @@ def drops(found: dict[str, Any], committed: dict[str, Any], where: str = "baseli
     the figures which only one of the two holds.
     """
     new, old = _figures(found, "the new results"), _figures(committed, where)
-    for has, lacks, what in ((new, old, f"{where} lacks rows of recllm, slice all, that this evaluation has"),
-                             (old, new, f"{where} holds rows of recllm, slice all, that this evaluation has not")):
-        names = [name for name in has if name not in lacks]
-        if names:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            raise DataError(f"{what}: {'; '.join(names[:NAMED])}{more}. Expected the same tasks, metrics and counters: "
-                            f"is it the file of this config? If so, commit a new one")
+    apart = [f"{what}: {_named([n for n in has if n not in lacks])}" for what, has, lacks in
+             (("lacks", new, old), ("has what the new results have not", old, new)) if has.keys() - lacks.keys()]
+    if apart:
+        raise DataError(f"{where}: expected recllm's figures of slice all for the same tasks, metrics and counters as the new results. "
+                        f"It {'; and it '.join(apart)}. Is it the file of this config? If so, commit a new one")
     return [Drop(name, row["mean"], row["low"], row["high"], new[name]["mean"])
             for name, row in old.items() if _worse(row, new[name]["mean"])]
+
+
+def _named(names: list[str]) -> str:
+    return "; ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _worse(row: dict[str, Any], value: float) -> bool:

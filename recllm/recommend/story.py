@@ -112,7 +112,7 @@ def story(made: Setup) -> dict[str, Any]:
         "chosen": f"{NAME[0].upper()}{NAME[1:]} is the test user with the median number of known events ({n}) at their first test request, "
                   f"of those with {FEWEST} or more: chosen by that alone.",
         "left_out": max(0, n - SHOWN), "before": [teller.event(r) for r in range(max(first, first + n - SHOWN), first + n)],
-        "after": [teller.event(int(r)) for r in later[:SHOWN]],
+        "after": [teller.event(r) for r in range(first + n, min(last, first + n + SHOWN))],
         **{name: [teller.entry(found, code[found["item_id"]], later) for found in entries] for name, entries in lists.items()},
     }
 

@@ -184,7 +184,8 @@ def _svg(draw: Callable[[Any, Any], None], height: float, alt: str) -> str:
     text = file.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r"font: (?:\d+ )?([\d.]+)px [^;\"]*", r"font-size: \1px", text)  # the family is the page's
+    text = re.sub(r"font: (?:\d+ )?([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)  # the family is the page's
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name}, {colour})")
     box = re.search(r'viewBox="[^"]*"', text)
