@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recllm.config import Config
-from recllm.errors import TrainingError
+from recllm.errors import DataError, TrainingError
 from recllm.evaluation.page import figures, plots, sections
 from recllm.evaluation.page.html import render, write
-from recllm.feed.log import load_log
+from recllm.feed.log import Log, load_log
 from recllm.recommend.story import story
 from recllm.training.run import load_trained
+from recllm.training.setup import TEST
 
 STRATEGIES = Path("results/strategies.json")  # written where commands run: the project's folder
 
@@ -18,10 +21,11 @@ def write_report(config: Config, found: dict[str, Any], path: Path, strategies: 
     """Write one self-contained page for the results `found` of a config, from its prepared folder and its run.
 
     Needs the prepared log; a missing run, log, reliability data or strategies' file is said in a sentence where its part would stand.
-    Raises DataError without a prepared log, MissingExtraError without matplotlib or jinja2.
+    Raises DataError without a prepared log or where it is not the one that was evaluated, MissingExtraError without matplotlib or jinja2.
     """
     plots.require()
     log, seeds = load_log(config), found.get("seeds")
+    _same_rows(config, log, found)
     try:
         told = story(load_trained(config, seeds[0] if seeds else None))
     except TrainingError:  # results may be read where the run is not; the page says so
@@ -35,3 +39,14 @@ def write_report(config: Config, found: dict[str, Any], path: Path, strategies: 
         "task": config.columns.binary[0], "strategies": sections.strategies(config.name, strategies), "story": told,
     }
     write(render(page), path)
+
+
+def _same_rows(config: Config, log: Log, found: dict[str, Any]) -> None:
+    """Raise DataError where the results count other test rows than the prepared log holds: the page would mix two logs."""
+    name = config.columns.binary[0]
+    rows = np.flatnonzero((log.split == TEST) & log.frame["scored"].to_numpy(dtype=bool))
+    expected = int((~np.isnan(log.labels([name])[rows, 0])).sum()) + int(np.isin(log.candidates["row"].to_numpy(), rows).sum())
+    counts = {r["n"] for r in found["rows"] if (r["task"], r["slice"]) == (name, "all")}
+    if counts != {expected}:
+        raise DataError(f"--report: expected results on the {expected:,} test rows of {name} that {config.prepared} holds, found "
+                        f"{', '.join(f'{n:,}' for n in sorted(counts)) or 'none'}: prepare the log of these results, or evaluate again")

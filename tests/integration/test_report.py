@@ -135,6 +135,14 @@ def test_a_report_of_standing_results_says_what_is_missing(run, tmp_path, monkey
     assert "scoring the test split" not in capsys.readouterr().err
 
 
+def test_results_of_another_log_make_no_page(run, tmp_path, capsys):
+    found = read(run[1] / "runs/rich/results.json")
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**found, "rows": [{**r, "n": r["n"] + 1} for r in found["rows"]]}))
+    assert main(["evaluate", str(run[0]), "--results", str(other), "--report", str(tmp_path / "report.html")]) == 2
+    assert "prepare the log of these results" in capsys.readouterr().err and not (tmp_path / "report.html").exists()
+
+
 def test_check_baseline_ends_with_1_on_a_drop_and_2_on_another_file(run, tmp_path, capsys):
     results = run[1] / "runs/rich/results.json"
     arguments = ["evaluate", str(run[0]), "--results", str(results), "--check-baseline"]
