@@ -20,7 +20,7 @@ COLOURS = {"ink": "#1d1d21", "soft": "#6b6b75", "rule": "#d9d9de", "first": "#1f
 INK, SOFT, RULE, FIRST, SECOND = COLOURS.values()
 WIDTH = 5.0  # inches of 72 units
 LABEL = 16  # characters of a value's name that a dot plot has room for
-STYLE = {"font.size": 11, "font.family": "sans-serif", "svg.fonttype": "none", "text.parse_math": False, "text.color": INK,
+STYLE: Any = {"font.size": 11, "font.family": "sans-serif", "svg.fonttype": "none", "text.parse_math": False, "text.color": INK,
          "axes.edgecolor": RULE, "axes.labelcolor": SOFT, "axes.spines.top": False, "axes.spines.right": False, "xtick.color": SOFT,
          "ytick.color": SOFT, "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.6, "lines.linewidth": 1.6,
          "legend.frameon": False, "legend.handlelength": 1.4, "legend.columnspacing": 1.2, "axes.axisbelow": True}  # fmt: skip
