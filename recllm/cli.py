@@ -43,24 +43,40 @@ def _train(config: Config, args: argparse.Namespace) -> int:
 
 
 def _evaluate(config: Config, args: argparse.Namespace) -> int:
-    from recllm.evaluation.report import text
-    from recllm.training.results import results, write
+    from recllm.evaluation.drops import drops
+    from recllm.evaluation.page.plots import require
+    from recllm.evaluation.report import slices_text, text
+    from recllm.recommend.report import write_report
+    from recllm.training.results import read, results, write
 
-    seeds = args.seeds or [config.training.seed]
-    given = sys.argv[1:]
-    command = args.command_name or " ".join(["scripts/evaluate.py", *(given[1:] if given[:1] == ["evaluate"] else given)])
-    if args.strategies:
-        return _strategies(config, seeds, command, args.out or config.folder / "strategies.json")
-    found = results(config, seeds, command, export=args.export_features, say=_say)
-    out = args.out or config.folder / "results.json"
-    write(found, out)
-    print(text(found))
-    print(f"written to {out}")
-    return 0
+    committed = read(args.check_baseline) if args.check_baseline else None  # a wrong file is found before anything is scored
+    if args.report:
+        require()  # so is a missing extra
+    if args.results and (args.seeds or args.out or args.export_features):
+        raise ConfigError("--results takes figures that stand already: leave out --seeds, --out and --export-features, or --results")
+    if args.results:
+        found = read(args.results)
+    else:
+        given = sys.argv[1:]
+        command = args.command_name or " ".join(["scripts/evaluate.py", *(given[1:] if given[:1] == ["evaluate"] else given)])
+        if args.strategies:
+            return _strategies(config, args.seeds or [config.training.seed], command, args.out or config.folder / "strategies.json")
+        found = results(config, args.seeds or [config.training.seed], command, export=args.export_features, say=_say)
+        write(found, args.out or config.folder / "results.json")
+    print(text(found), slices_text(found), sep="\n\n")
+    if not args.results:
+        print(f"written to {args.out or config.folder / 'results.json'}")
+    if args.report:
+        write_report(config, found, args.report)
+        print(f"report in {args.report}")
+    worse = drops(found, committed, str(args.check_baseline)) if committed is not None else []
+    for drop in worse:
+        print(drop.text())
+    return 1 if worse else 0
 
 
 def _strategies(config: Config, seeds: list[int], command: str, out: Path) -> int:
-    from recllm.recommend.report import strategy_results, text, write_entry
+    from recllm.recommend.strategy_file import strategy_results, text, write_entry
 
     found = strategy_results(config, seeds, command, say=_say)
     write_entry(out, found)
@@ -162,6 +178,10 @@ def _parser() -> argparse.ArgumentParser:
                           "catalogue; --out: strategies.json in the run's folder")
     evaluate.add_argument("--command", dest="command_name", help="what to record as the command; default: this one")
     evaluate.add_argument("--export-features", type=Path, metavar="FOLDER", help="also write the baselines' columns as Parquet")
+    evaluate.add_argument("--results", type=Path, metavar="FILE", help="take this results file instead of evaluating again")
+    evaluate.add_argument("--report", type=Path, metavar="HTML", help="also write one page of tables and plots; needs recllm[report]")
+    evaluate.add_argument("--check-baseline", type=Path, metavar="FILE", help="end with 1 where recllm is worse than this results file's "
+                                                                              "intervals allow")
     release = add("release", _release, "write a folder for the Hub from a trained seed")
     release.add_argument("--seed", type=int, help="default: training.seed")
     release.add_argument("--out", type=Path, help="default: release/ in the run's folder")

@@ -3,6 +3,9 @@
 
     scripts/evaluate.py configs/movielens.yaml --seeds 0 1 --out results/movielens.json
     scripts/evaluate.py configs/movielens.yaml --seeds 0 1 --strategies --out results/strategies.json  # lists, not predictions
+    scripts/evaluate.py configs/movielens.yaml --report report.html                    # and one page of tables and plots
+    scripts/evaluate.py configs/movielens.yaml --results results/movielens.json --report report.html   # the page alone, of these figures
+    scripts/evaluate.py configs/movielens.yaml --check-baseline results/movielens.json # ends with 1 where a figure has dropped
 """
 
 import sys

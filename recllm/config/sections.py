@@ -34,6 +34,8 @@ def _date(value: Any) -> Any:
 Moment = Annotated[str, BeforeValidator(_date)]
 FractionOrMoment = Annotated[float | str, BeforeValidator(_date)]
 
+MADE_SLICES = ("items", "users", "hour", "weekday", "daypart", "segment", "history")  # recllm/evaluation/slices.py makes them
+
 
 class Negatives(Strict):
     """Candidates for a log of positives only: `per_event` items per scored row, drawn uniformly or by popularity in train (`from`).
@@ -147,9 +149,10 @@ class TrainingConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """`slices` are context or profile fields; `baselines` are names in recllm/evaluation/baselines."""
+    """`slices` are context or profile fields, or those of MADE_SLICES, which go before a field of the same name; by default all of
+    MADE_SLICES and every categorical context field. `baselines` are names in recllm/evaluation/baselines."""
 
-    slices: list[str] = []
+    slices: list[str] | None = None
     baselines: list[str] = ["item-rate", "logistic-counters", "lightgbm-counters", "mlp-seed"]
     bootstrap: int = Field(default=200, ge=10)
     min_slice: int = Field(default=200, ge=1)
@@ -173,9 +176,9 @@ class Config(Strict):
         """What one section names, another must declare: a typo is found here and not after an hour of training."""
         schema = self.columns
         items = [*schema.item_text, *schema.item_category, *schema.item_number]
-        fields = [*schema.context, *schema.profile, "items", "users"]
+        fields = [*schema.context, *schema.profile, *MADE_SLICES]
         checks: list[tuple[str, list[str | None], list[str]]] = [
-            ("evaluation.slices", [*self.evaluation.slices], fields), *self.recommend.names(schema)]
+            ("evaluation.slices", [*(self.evaluation.slices or [])], fields), *self.recommend.names(schema)]
         for key, names, known in checks:
             for name in (n for n in names if n is not None and n not in known):
                 hint = did_you_mean(name, known)
@@ -187,6 +190,13 @@ class Config(Strict):
         if bool(schema.relations) != bool(self.data.relations):
             raise ValueError("schema.relations and data.relations go together: found one without the other")
         return self
+
+    @property
+    def slices(self) -> list[str]:
+        """The slices to evaluate, each once: as declared, or the default of EvaluationConfig."""
+        context = [name for name, spec in self.columns.context.items() if spec.kind in ("category", "place") and not spec.list]
+        declared = self.evaluation.slices
+        return list(dict.fromkeys([*MADE_SLICES, *context] if declared is None else declared))
 
     @property
     def folder(self) -> Path:

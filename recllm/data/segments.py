@@ -10,9 +10,9 @@ from recllm.config import Config
 from recllm.data.scatter import connect
 from recllm.data.sources.files import literal, quote
 
-# local hour -> part of the day, the one table that names dayparts for reports
-DAYPART = """CASE WHEN hour < 6 THEN 'night' WHEN hour < 11 THEN 'morning' WHEN hour < 17 THEN 'midday'
-                  WHEN hour < 22 THEN 'evening' ELSE 'night' END"""
+# part of the day until this local hour, the one table that names dayparts for reports
+DAYPARTS = ((6, "night"), (11, "morning"), (17, "midday"), (22, "evening"), (24, "night"))
+DAYPART = "CASE " + " ".join(f"WHEN hour < {end} THEN '{name}'" for end, name in DAYPARTS) + " END"
 
 
 def write_segments(config: Config, folder: Path) -> dict[str, dict[str, int]]:

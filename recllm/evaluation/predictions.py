@@ -5,11 +5,9 @@ import pandas as pd
 import torch
 
 from recllm.config import Config
-from recllm.errors import ConfigError, did_you_mean
+from recllm.evaluation.slices import slice_columns
 from recllm.feed.examples import Examples
-from recllm.feed.log import Log
 from recllm.feed.score import Scores
-from recllm.model.fields_recllm import as_text
 from recllm.model.heads_recllm import Heads
 
 
@@ -22,24 +20,8 @@ def label_frame(config: Config, examples: Examples) -> pd.DataFrame:
     labels = np.concatenate([t[0] for t in targets])
     columns = {"user": log.user[row], "request": np.concatenate([t[2] for t in targets]), "item": item}
     columns |= {f"y_{name}": labels[:, k] for k, name in enumerate(examples.names)}
-    columns |= {f"slice_{name}": _slice(config, log, name, row, item) for name in config.evaluation.slices}
+    columns |= slice_columns(config, log, row, item)
     return pd.DataFrame(columns)
-
-
-def _slice(config: Config, log: Log, name: str, row: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Text of a slice for each row. `items` and `users`: new (no event in train) or known."""
-    schema, train = config.columns, log.split == 0
-    if name == "items":
-        return np.where(np.isin(item, log.item[train]), "known", "new")
-    if name == "users":
-        return np.where(np.isin(log.user[row], log.user[train]), "known", "new")
-    if name in schema.context:
-        values = log.frame[name].tolist()
-        return np.array([as_text(values[r]) for r in row], dtype=object)
-    if name in schema.profile:
-        return np.array([as_text(log.profiles[u].get(name)) for u in log.user[row]], dtype=object)
-    known = [*schema.context, *schema.profile, "items", "users"]
-    raise ConfigError(f'evaluation.slices: expected one of {", ".join(known)}, found "{name}".{did_you_mean(name, known)}')
 
 
 def with_model(frame: pd.DataFrame, heads: Heads, scores: Scores, duration: str | None) -> pd.DataFrame:

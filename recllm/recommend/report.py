@@ -1,61 +1,52 @@
-"""The whole of `scripts/evaluate.py CONFIG --strategies`, and its file: one entry a config."""
+"""`scripts/evaluate.py CONFIG --report report.html`: results, preparation, curves and one timeline as one HTML page."""
 
-import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recllm.config import Config
-from recllm.errors import DataError
-from recllm.evaluation.baselines import NAMES, create
-from recllm.feed.log import load_log
-from recllm.recommend import next_item, strategies
-from recllm.training.results import commit
+from recllm.errors import DataError, TrainingError
+from recllm.evaluation.page import figures, plots, sections
+from recllm.evaluation.page.html import render, write
+from recllm.feed.log import Log, load_log
+from recllm.recommend.story import story
+from recllm.training.run import load_trained
+from recllm.training.setup import TEST
+
+STRATEGIES = Path("results/strategies.json")  # written where commands run: the project's folder
 
 
-def strategy_results(config: Config, seeds: list[int], command: str, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """One config's entry: {"command", "commit", "config", "seeds", "rows", "winner", "next_item"}. Raises TrainingError where a seed is
-    not trained."""
-    for name in next_item.BASELINES:
-        if name in NAMES:
-            create(name)  # a missing extra is found before anything is scored
-    asked = strategies.asked_of(config, load_log(config))
-    ready = [strategies.ready(config, seed, asked, say) for seed in seeds]
-    found = strategies.try_strategies(config, ready, asked)
-    return {"command": command, "commit": commit(), "config": config.name, "seeds": seeds, **found,
-            "next_item": next_item.next_item(config, seeds, ready, say)}
+def write_report(config: Config, found: dict[str, Any], path: Path, strategies: Path = STRATEGIES) -> None:
+    """Write one self-contained page for the results `found` of a config, from its prepared folder and its run.
 
-
-def text(entry: dict[str, Any]) -> str:
-    return strategies.text(entry) + "\n\n" + next_item.text(entry["next_item"])
-
-
-def write_entry(path: Path, entry: dict[str, Any]) -> None:
-    """Put an entry under its config's name, beside those of other configs; one row of figures per line, written aside and renamed.
-
-    Raises DataError where the file holds anything else.
+    Needs the prepared log; a missing run, log, reliability data or strategies' file is said in a sentence where its part would stand.
+    Raises DataError without a prepared log or where it is not the one that was evaluated, MissingExtraError without matplotlib or jinja2.
     """
-    whole: dict[str, Any] = {}
-    if path.is_file():
-        try:
-            whole = json.loads(path.read_text(encoding="utf-8"))
-            assert all(name == old["config"] for name, old in whole.items())
-        except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
-            raise DataError(f"{path}: expected one entry a config as --strategies writes it, found something else: choose another --out") \
-                from None
-    whole[entry["config"]] = entry
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(_lines(whole, 2) + "\n", encoding="utf-8")
-    part.rename(path)
+    plots.require()
+    log, seeds = load_log(config), found.get("seeds")
+    _same_rows(config, log, found)
+    try:
+        told = story(load_trained(config, seeds[0] if seeds else None))
+    except TrainingError:  # results may be read where the run is not; the page says so
+        told = None
+    drawn = figures.curves(config, seeds)
+    count = len(seeds) if seeds else len(list(config.folder.glob("seed-*/log.jsonl")))
+    page = {
+        "head": sections.headline(config, log.report, found), "data": sections.preparation(config, log.report),
+        "rates": figures.rates(config, log), "curves": drawn, "seeds": f"{count} seed{'' if count == 1 else 's'}",
+        "metrics": sections.metrics(found), "reliability": figures.reliability(config, found), "slices": figures.slices(config, found),
+        "task": config.columns.binary[0], "strategies": sections.strategies(config.name, strategies), "story": told,
+    }
+    write(render(page), path)
 
 
-def _lines(value: Any, depth: int, indent: str = "") -> str:
-    """JSON with `depth` levels of mappings, and the lists in them, one element a line; what is deeper stays on one line."""
-    if isinstance(value, dict) and depth:
-        inner = [f"{indent} {json.dumps(k)}: {_lines(v, depth - 1, indent + ' ')}" for k, v in value.items()]
-        return "{\n" + ",\n".join(inner) + f"\n{indent}}}"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "[\n" + ",\n".join(f"{indent} {json.dumps(v)}" for v in value) + f"\n{indent}]"
-    return json.dumps(value)
+def _same_rows(config: Config, log: Log, found: dict[str, Any]) -> None:
+    """Raise DataError where the results count other test rows than the prepared log holds: the page would mix two logs."""
+    name = config.columns.binary[0]
+    rows = np.flatnonzero((log.split == TEST) & log.frame["scored"].to_numpy(dtype=bool))
+    expected = int((~np.isnan(log.labels([name])[rows, 0])).sum()) + int(np.isin(log.candidates["row"].to_numpy(), rows).sum())
+    counts = {r["n"] for r in found["rows"] if (r["task"], r["slice"]) == (name, "all")}
+    if counts != {expected}:
+        raise DataError(f"--report: expected results on the {expected:,} test rows of {name} that {config.prepared} holds, found "
+                        f"{', '.join(f'{n:,}' for n in sorted(counts)) or 'none'}: prepare the log of these results, or evaluate again")

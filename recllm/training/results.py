@@ -15,10 +15,12 @@ from tqdm import tqdm
 from recllm.config import Config
 from recllm.config.recommend import Auction
 from recllm.data.simulate import World
+from recllm.errors import DataError
 from recllm.evaluation.baselines import create
 from recllm.evaluation.evaluator import evaluate
 from recllm.evaluation.features import FeatureTable
 from recllm.evaluation.predictions import label_frame, with_baseline, with_model
+from recllm.evaluation.reliability import reliability
 from recllm.evaluation.revenue import BLIND, revenue
 from recllm.evaluation.tables import feature_table
 from recllm.feed.score import score
@@ -176,15 +178,33 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
     rows += baseline_rows(config, made, seeds, say, export, kept)
     more = {"truth": facts, "revenue": revenue_facts(config, made, kept)} if facts else {}
     sampled = " Negatives are sampled: figures are on that distribution." if config.data.negatives else ""
-    return {"command": command, "commit": commit(), "note": config.note + sampled, "rows": rows, **more}
+    bins = reliability(frames, dict(config.columns.outcomes), config.evaluation.bootstrap)
+    return {"command": command, "commit": commit(), "note": config.note + sampled, "seeds": seeds, "rows": rows, "reliability": bins, **more}
+
+
+def _lines(rows: list[dict[str, Any]], indent: int) -> str:
+    return ",\n".join(" " * indent + json.dumps(row) for row in rows)
 
 
 def write(found: dict[str, Any], path: Path) -> None:
-    """One row of figures per line, so that a diff shows what moved; written aside and renamed."""
-    rows = ",\n".join("  " + json.dumps(row) for row in found["rows"])
-    head = {k: v for k, v in found.items() if k != "rows"}
-    text = json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + rows + "\n ]\n}\n"
+    """One row of figures, one bin of the reliability per line, so that a diff shows what moved; written aside and renamed."""
+    head = {k: v for k, v in found.items() if k not in ("rows", "reliability")}
+    bins = ",\n".join(f"  {json.dumps(name)}: [\n{_lines(rows, 3)}\n  ]" for name, rows in found["reliability"].items())
+    text = json.dumps(head, indent=1)[:-2] + f',\n "reliability": {{\n{bins}\n }},\n "rows": [\n{_lines(found["rows"], 2)}\n ]\n}}\n'
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
     part.rename(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `write` wrote. Raises DataError where there is no such file, or another kind of file."""
+    if not path.is_file():
+        raise DataError(f"expected a results file at {path}, found none: scripts/evaluate.py writes one")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: expected a results file, found no JSON ({error.msg}, line {error.lineno})") from None
+    if not isinstance(found, dict) or not isinstance(found.get("rows"), list) or not found["rows"]:
+        raise DataError(f'{path}: expected a results file with "rows", as scripts/evaluate.py writes it, found another JSON')
+    return found

@@ -19,8 +19,8 @@ from recllm.model.settings_recllm import PLAIN
 from recllm.recommend.build import recommender_of
 from recllm.recommend.grids import base_grids, grids_over, shipped, short
 from recllm.recommend.moments import first_of_day, moments, raw_request
-from recllm.recommend.report import text, write_entry
 from recllm.recommend.strategies import MOST, Ready, chosen_items, figure, slim, try_strategies
+from recllm.recommend.strategy_file import text, write_entry
 from recllm.training.results import _truth_rows, revenue_facts
 from recllm.training.setup import TEST, VALIDATION, setup
 

@@ -1,0 +1,61 @@
+"""The whole of `scripts/evaluate.py CONFIG --strategies`, and its file: one entry a config."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recllm.config import Config
+from recllm.errors import DataError
+from recllm.evaluation.baselines import NAMES, create
+from recllm.feed.log import load_log
+from recllm.recommend import next_item, strategies
+from recllm.training.results import commit
+
+
+def strategy_results(config: Config, seeds: list[int], command: str, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """One config's entry: {"command", "commit", "config", "seeds", "rows", "winner", "next_item"}. Raises TrainingError where a seed is
+    not trained."""
+    for name in next_item.BASELINES:
+        if name in NAMES:
+            create(name)  # a missing extra is found before anything is scored
+    asked = strategies.asked_of(config, load_log(config))
+    ready = [strategies.ready(config, seed, asked, say) for seed in seeds]
+    found = strategies.try_strategies(config, ready, asked)
+    return {"command": command, "commit": commit(), "config": config.name, "seeds": seeds, **found,
+            "next_item": next_item.next_item(config, seeds, ready, say)}
+
+
+def text(entry: dict[str, Any]) -> str:
+    return strategies.text(entry) + "\n\n" + next_item.text(entry["next_item"])
+
+
+def write_entry(path: Path, entry: dict[str, Any]) -> None:
+    """Put an entry under its config's name, beside those of other configs; one row of figures per line, written aside and renamed.
+
+    Raises DataError where the file holds anything else.
+    """
+    whole: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            whole = json.loads(path.read_text(encoding="utf-8"))
+            assert all(name == old["config"] for name, old in whole.items())
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
+            raise DataError(f"{path}: expected one entry a config as --strategies writes it, found something else: choose another --out") \
+                from None
+    whole[entry["config"]] = entry
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(_lines(whole, 2) + "\n", encoding="utf-8")
+    part.rename(path)
+
+
+def _lines(value: Any, depth: int, indent: str = "") -> str:
+    """JSON with `depth` levels of mappings, and the lists in them, one element a line; what is deeper stays on one line."""
+    if isinstance(value, dict) and depth:
+        inner = [f"{indent} {json.dumps(k)}: {_lines(v, depth - 1, indent + ' ')}" for k, v in value.items()]
+        return "{\n" + ",\n".join(inner) + f"\n{indent}}}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f"{indent} {json.dumps(v)}" for v in value) + f"\n{indent}]"
+    return json.dumps(value)
