@@ -179,7 +179,8 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
     more = {"truth": facts, "revenue": revenue_facts(config, made, kept)} if facts else {}
     sampled = " Negatives are sampled: figures are on that distribution." if config.data.negatives else ""
     bins = reliability(frames, dict(config.columns.outcomes), config.evaluation.bootstrap)
-    return {"command": command, "commit": commit(), "note": config.note + sampled, "seeds": seeds, "rows": rows, "reliability": bins, **more}
+    return {"command": command, "commit": commit(), "note": config.note + sampled, "seeds": seeds, "rows": rows, "reliability": bins,
+            **more}
 
 
 def _lines(rows: list[dict[str, Any]], indent: int) -> str:
