@@ -89,6 +89,8 @@ def _recommend(config: Config, args: argparse.Namespace) -> int:
     from recllm.feed.log import load_log
     from recllm.recommend.users import request_for, table
 
+    if bool(args.user) == (args.all_users is not None or args.vectors is not None):
+        raise ConfigError("expected either --user NAME ..., or --all-users OUT.parquet and --vectors FOLDER or one of these two")
     fields = dict(zip(args.rest[::2], args.rest[1::2], strict=False))
     declared = ["time", *config.columns.context]
     for flag in args.rest[::2]:
@@ -96,13 +98,33 @@ def _recommend(config: Config, args: argparse.Namespace) -> int:
         if not flag.startswith("--") or name not in declared or len(args.rest) % 2:
             raise ConfigError(f'"{flag}": expected --field value with a declared context field ({", ".join(declared)}).'
                               f"{did_you_mean(name, declared)}")
+    if not args.user:
+        return _everyone(config, args, {flag.removeprefix("--"): value for flag, value in fields.items()})
     recommender = _recommender(config, args.release)
     context, log = {flag.removeprefix("--"): value for flag, value in fields.items()}, load_log(config)
     for user in args.user:
         request = request_for(log, recommender.processor.rows, user, context)
         print(f"user {user}: {len(request['history'])} events, {', '.join(f'{k} {v}' for k, v in request['context'].items())}")
-        entries = recommender.recommend(request, top_k=args.top_k)
+        entries = recommender.recommend(request, top_k=5 if args.top_k is None else args.top_k)
         print(table(entries, config.recommend.title, config.columns.binary, config.columns.duration))
+    return 0
+
+
+def _everyone(config: Config, args: argparse.Namespace, context: dict[str, str]) -> int:
+    """`recommend` for all users: lists, vectors, or both."""
+    from recllm.feed.log import load_log
+    from recllm.recommend.everyone import Everyone, recommend_all, write_vectors
+    from recllm.recommend.parts import check_target
+
+    if args.all_users is not None:
+        check_target(args.all_users)  # before a model is loaded
+    everyone = Everyone(config, load_log(config), _recommender(config, args.release), args.release or config.release, context)
+    if args.vectors is not None:
+        items, users = write_vectors(everyone, args.vectors)
+        print(f"{args.vectors}: vectors of {items:,} items and {users:,} users; their dot product is the retrieval cosine")
+    if args.all_users is not None:
+        found = recommend_all(everyone, args.all_users, 10 if args.top_k is None else args.top_k)
+        print(f"{args.all_users}: {found.text()}")
     return 0
 
 
@@ -156,8 +178,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("requests", type=Path)
     predict.add_argument("out", type=Path, help="Parquet file to write")
     recommend = add("recommend", _recommend, "lists for users of the prepared log; --FIELD VALUE for any context field, --time included")
-    recommend.add_argument("--user", nargs="+", required=True)
-    recommend.add_argument("--top-k", type=int, default=5)
+    recommend.add_argument("--user", nargs="+", help="print the lists of these users")
+    recommend.add_argument("--all-users", type=Path, metavar="OUT", help="write every user's list as Parquet; killed, call it again")
+    recommend.add_argument("--vectors", type=Path, metavar="FOLDER", help="write item and user vectors for other search tools, as Parquet")
+    recommend.add_argument("--top-k", type=int, help="default: 5 of --user, 10 of --all-users")
     shop = add("showcase", _showcase, "one simulated shopper's lists by hour, place, device and mood, beside the known truth")
     shop.add_argument("--user", default="u0013")
     again = add("replay", _replay, "test requests as raw dicts through the release: do they give evaluate's scores?")

@@ -151,13 +151,29 @@ class Recommender:
 
     def _retrieve(self, prepared: Prepared, places: np.ndarray, most: int) -> np.ndarray:
         """The `most` places whose contents are nearest to the request's query vector."""
+        with torch.inference_mode():
+            rows = torch.from_numpy(prepared.rows[places]).to(self.model.device)
+            near = (self._contents()[rows] @ self._query(prepared)).cpu().numpy()
+        return np.sort(np.argsort(-near, kind="stable")[:most])
+
+    def query_vector(self, request: dict[str, Any]) -> np.ndarray:
+        """A request as retrieval sees it: (W,) float32 of length one; its product with a row of `item_vectors` is the cosine.
+
+        The request's candidates, if it names any, play no part. Raises RequestError for a bad request.
+        """
+        return self._query(self._read({**request, "candidates": []} if isinstance(request, dict) else request, 0)).cpu().numpy()
+
+    def item_vectors(self) -> np.ndarray:
+        """The catalogue as retrieval sees it: (I, W) float32 of length one, in the order of the catalogue's ids."""
+        return self._contents().cpu().numpy()
+
+    def _query(self, prepared: Prepared) -> torch.Tensor:
+        """(W,) of length one: the state of the request's query token, projected."""
         example = prepared.example
         with torch.inference_mode():
             past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
             states, _ = self.model.after(past, self._batch(prepared, np.array([example.size - 1]), 0), start=example.events)
-            query = normalize(self.model.query(states[0, 0]), dim=-1)
-            near = (self._contents()[torch.from_numpy(prepared.rows[places]).to(self.model.device)] @ query).cpu().numpy()
-        return np.sort(np.argsort(-near, kind="stable")[:most])
+            return normalize(self.model.query(states[0, 0]), dim=-1)
 
     def _check(self, strategy: dict[str, Any]) -> None:
         """Raise RequestError for a misspelt option, strategy or value field."""
