@@ -38,7 +38,7 @@ def _prepare(config: Config, args: argparse.Namespace) -> int:
 def _train(config: Config, args: argparse.Namespace) -> int:
     from recllm.training.run import train
 
-    train(config, seed=args.seed, again=args.again, say=_say)
+    train(config, seed=args.seed, again=args.again, init_from=args.init_from, say=_say)
     return 0
 
 
@@ -165,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     training = add("train", _train, "train the tasks jointly on a prepared log; alone or under accelerate launch")
     training.add_argument("--seed", type=int, help="default: training.seed")
     training.add_argument("--again", action="store_true", help="start over; else an interrupted run goes on, a finished one is kept")
+    training.add_argument("--init-from", type=Path, metavar="RELEASE", help="go on from a release, on the train rows since its own")
     evaluate = add("evaluate", _evaluate, "metrics of trained seeds and baselines on the test split")
     evaluate.add_argument("--seeds", type=int, nargs="+", help="trained seeds; default: training.seed")
     evaluate.add_argument("--out", type=Path, help="results file; default: results.json in the run's folder")
