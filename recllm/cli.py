@@ -137,6 +137,22 @@ def _replay(config: Config, args: argparse.Namespace) -> int:
     return 0 if found.holds else 1
 
 
+def _update(config: Config, args: argparse.Namespace) -> int:
+    from recllm.evaluation.update_report import text
+    from recllm.recommend.update import update
+    from recllm.training.results import write
+
+    given = sys.argv[1:]
+    command = " ".join(["scripts/update.py", *(given[1:] if given[:1] == ["update"] else given)])
+    found = update(config, args.days, args.seeds or [config.training.seed], command, epochs=args.update_epochs, rate=args.rate,
+                   again=args.again, say=_say)
+    out = args.out or config.folder / "update.json"
+    write(found, out)
+    print(text(found))
+    print(f"written to {out}")
+    return 0
+
+
 def _showcase(config: Config, args: argparse.Namespace) -> int:
     from recllm.feed.log import load_log
     from recllm.recommend.showcase import showcase
@@ -146,6 +162,15 @@ def _showcase(config: Config, args: argparse.Namespace) -> int:
 
 
 Run = Callable[[Config, argparse.Namespace], int]
+
+
+def _daily_arguments(daily: argparse.ArgumentParser) -> None:
+    daily.add_argument("--days", nargs="+", required=True, metavar="DATE", help="UTC test days in order, each validated on the day before")
+    daily.add_argument("--seeds", type=int, nargs="+", help="default: training.seed")
+    daily.add_argument("--out", type=Path, help="results file; default: update.json in the run's folder")
+    daily.add_argument("--update-epochs", type=int, default=1, help="epochs of one update")
+    daily.add_argument("--rate", type=float, default=0.25, help="learning rates of an update, as a share of the config's")
+    daily.add_argument("--again", action="store_true", help="train everything anew; else finished trainings are reused")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     again = add("replay", _replay, "test requests as raw dicts through the release: do they give evaluate's scores?")
     again.add_argument("--requests", type=int, default=1000)
     again.add_argument("--seed", type=int, help="the seed that was released; default: training.seed")
+    _daily_arguments(add("update", _update, "stale, updated and retrained models, day by day: what fresh data is worth, and costs"))
     for command in (predict, recommend, shop, again):
         command.add_argument("--release", type=Path, help="default: release/ in the run's folder")
     return parser
