@@ -139,13 +139,13 @@ def _replay(config: Config, args: argparse.Namespace) -> int:
 
 def _update(config: Config, args: argparse.Namespace) -> int:
     from recllm.evaluation.update_report import text
-    from recllm.recommend.update import update
+    from recllm.recommend.update import EPOCHS, RATE, update
     from recllm.training.results import write
 
     given = sys.argv[1:]
     command = " ".join(["scripts/update.py", *(given[1:] if given[:1] == ["update"] else given)])
-    found = update(config, args.days, args.seeds or [config.training.seed], command, epochs=args.update_epochs, rate=args.rate,
-                   again=args.again, say=_say)
+    found = update(config, args.days, args.seeds or [config.training.seed], command, again=args.again, say=_say,
+                   epochs=EPOCHS if args.update_epochs is None else args.update_epochs, rate=RATE if args.rate is None else args.rate)
     out = args.out or config.folder / "update.json"
     write(found, out)
     print(text(found))
@@ -168,8 +168,8 @@ def _daily_arguments(daily: argparse.ArgumentParser) -> None:
     daily.add_argument("--days", nargs="+", required=True, metavar="DATE", help="UTC test days in order, each validated on the day before")
     daily.add_argument("--seeds", type=int, nargs="+", help="default: training.seed")
     daily.add_argument("--out", type=Path, help="results file; default: update.json in the run's folder")
-    daily.add_argument("--update-epochs", type=int, default=1, help="epochs of one update")
-    daily.add_argument("--rate", type=float, default=0.25, help="learning rates of an update, as a share of the config's")
+    daily.add_argument("--update-epochs", type=int, help="epochs of one update; default: 1")
+    daily.add_argument("--rate", type=float, help="learning rates of an update, as a share of the config's; default: 0.25")
     daily.add_argument("--again", action="store_true", help="train everything anew; else finished trainings are reused")
 
 

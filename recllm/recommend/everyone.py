@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from recllm.model.recommender_recllm import Recommender
 from recllm.recommend.parts import check_target, write_in_parts
 from recllm.recommend.users import request_of
 
-USERS_PER_PART = 256
+USERS_PER_PART = 128  # what a kill can cost at most
 RELEASED = ("model.safetensors", "processor_spec.json", "catalogue.safetensors", "catalogue.jsonl", "item_counts.safetensors")
 
 
@@ -103,9 +104,9 @@ def recommend_all(everyone: Everyone, out: Path, top_k: int) -> Summary:
     recommender, users = everyone.recommender, everyone.log.users
     schema, started = list_schema(recommender), time.monotonic()
 
-    def make(span: range) -> pa.Table:
-        rows = [row for code in span for row in _rows(recommender, users[code], recommender.recommend(everyone.request(code), top_k=top_k))]
-        return pa.Table.from_pylist(rows, schema=schema)
+    def make(codes: Iterable[int]) -> pa.Table:
+        lists = ((users[code], recommender.recommend(everyone.request(code), top_k=top_k)) for code in codes)
+        return pa.Table.from_pylist([row for user, entries in lists for row in _rows(recommender, user, entries)], schema=schema)
 
     made = write_in_parts(out, everyone.manifest() | {"top_k": top_k}, schema, USERS_PER_PART, len(users), make, "lists")
     seconds = time.monotonic() - started
@@ -143,8 +144,9 @@ def write_vectors(everyone: Everyone, folder: Path) -> tuple[int, int]:
     pq.write_table(table("item_id", items, vectors), aside)
     aside.rename(folder / "items.parquet")
 
-    def make(span: range) -> pa.Table:
-        return table("user", [users[c] for c in span], np.stack([recommender.query_vector(everyone.request(c)) for c in span]))
+    def make(codes: Iterable[int]) -> pa.Table:
+        found = [(users[c], recommender.query_vector(everyone.request(c))) for c in codes]
+        return table("user", [user for user, _ in found], np.stack([vector for _, vector in found]))
 
     schema = pa.schema([("user", pa.string()), ("vector", kind)])
     write_in_parts(folder / "users.parquet", everyone.manifest(), schema, USERS_PER_PART, len(users), make, "vectors")

@@ -6,7 +6,7 @@ Parts lie in a folder beside the file, each written aside and renamed: whole or 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,8 @@ def _shown(value: Any) -> str:
 
 
 def write_in_parts(target: Path, manifest: dict[str, Any], schema: pa.Schema, size: int, users: int,
-                   make: Callable[[range], pa.Table], label: str) -> int:
-    """Make `target` from `make(users of a part)`, `size` users a part, one part in memory at a time; parts that stand are kept.
+                   make: Callable[[Iterable[int]], pa.Table], label: str) -> int:
+    """Make `target` from `make(users of a part, by code)`, `size` users a part, one part in memory at a time; parts that stand are kept.
 
     Returns how many users were made in this call. Afterwards the file is whole and the parts are gone. Raises DataError as `begin` does.
     """
@@ -70,11 +70,17 @@ def write_in_parts(target: Path, manifest: dict[str, Any], schema: pa.Schema, si
     with tqdm(total=users, initial=users - made, desc=label, unit=" users", leave=False) as bar:
         for span, path in todo:
             aside = path.with_name(f".{path.name}.{os.getpid()}")
-            pq.write_table(make(span), aside)
+            pq.write_table(make(_counted(span, bar)), aside)
             aside.rename(path)
-            bar.update(len(span))
     _join(folder, paths, target, schema)
     return made
+
+
+def _counted(span: range, bar: tqdm) -> Iterator[int]:
+    """The codes of a part, each counted when it is done."""
+    for code in span:
+        yield code
+        bar.update()
 
 
 def _join(folder: Path, paths: list[Path], target: Path, schema: pa.Schema) -> None:
@@ -84,4 +90,6 @@ def _join(folder: Path, paths: list[Path], target: Path, schema: pa.Schema) -> N
         for path in paths:
             writer.write_table(pq.read_table(path, schema=schema))
     aside.rename(target)
-    shutil.rmtree(folder)
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")  # a kill while removing must not leave a folder without its manifest
+    folder.rename(old)
+    shutil.rmtree(old)

@@ -1,6 +1,10 @@
 """The day-by-day experiment: what each arm trains on and is tested on, that it goes on where it stopped, and what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,6 +18,7 @@ from recllm.training.loop import Trainer
 from tests.conftest import small_log
 from tests.training.test_training import changed, quiet
 
+ROOT = Path(__file__).parent.parent.parent
 DAYS = ["2023-11-17", "2023-11-18"]
 FIRST_DAY, DAY = 1_700_179_200, 86_400  # 2023-11-17, in seconds
 
@@ -96,6 +101,11 @@ def test_days_and_settings_that_are_none_are_named(daily):
         update(config, DAYS, [0], "test", rate=0, say=quiet)
     with pytest.raises(DataError, match="expected first row < validation < test <= last row"):
         update(config, ["2024-01-01"], [0], "test", say=quiet)
+
+
+def test_the_script_is_the_command():
+    found = subprocess.run([sys.executable, str(ROOT / "scripts/update.py"), "--help"], capture_output=True, text=True)
+    assert found.returncode == 0 and "--days" in found.stdout and os.access(ROOT / "scripts/update.py", os.X_OK)
 
 
 def test_the_command_writes_its_results(daily, tmp_path, capsys):

@@ -71,7 +71,7 @@ def test_without_a_step_the_scores_are_the_releases_on_the_same_log(world):
     # given the same log with later dates
     made = gone_on(later_of(config), folder)
     afresh = setup(made.config, made.log).processor.spec
-    assert all(afresh[part] != made.processor.spec[part] for part in ("mean", "item_mean", "counters", "duration_shades"))
+    assert all(afresh[part] != made.processor.spec[part] for part in ("mean", "item_mean", "counters"))
     # then everything fitted is the release's
     assert {**made.processor.spec, "train_end": 0} == {**early.processor.spec, "train_end": 0}
     assert made.processor.spec["train_end"] == made.log.report.cuts[0] > early.log.report.cuts[0]
@@ -119,6 +119,8 @@ def test_only_rows_after_the_releases_training_are_trained_on(world):
     scored = (made.log.split == TRAIN) & made.log.frame["scored"].to_numpy(dtype=bool)
     expected = np.flatnonzero(scored & (made.log.time() >= early.log.report.cuts[0]))
     assert sorted(row) == expected.tolist() and 0 < len(expected) < scored.sum()
+    # and an outcome with too few validation labels to fit a calibration on keeps the release's
+    assert torch.equal(made.model.heads.scale, early.model.heads.scale) and not (made.model.heads.scale == 1).any()
     # and the log, the record and what is said tell so
     records = [json.loads(line) for line in (run_folder(later, 0) / "log.jsonl").read_text().splitlines()]
     position = checkpoint.position(run_folder(later, 0) / "best")
