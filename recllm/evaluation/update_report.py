@@ -36,5 +36,6 @@ def markdown(found: dict[str, Any]) -> str:
 
 def _about(found: dict[str, Any]) -> str:
     task, settings = found["rows"][0]["task"], found["update"]
-    return (f"{task}, mean over {len(found['seeds'])} seed(s), 95% intervals over users, item counts fresh; the cost is of that day's training alone. "
-            f"An update is {settings['epochs']} epoch(s) on the newest train rows at {settings['rate']:g} of the learning rates.")
+    return (f"{task}, mean over {len(found['seeds'])} seed(s), 95% intervals over users, item counts fresh; the cost is of that day's "
+            f"training alone. An update is {settings['epochs']} epoch(s) on the newest train rows at {settings['rate']:g} of the learning "
+            f"rates.")

@@ -49,7 +49,7 @@ class Run:
         return self.config.folder / f"release-seed-{seed}"
 
 
-def test_days(days: list[str]) -> list[date]:
+def read_days(days: list[str]) -> list[date]:
     """Dates in order. Raises ConfigError for one that is none, or that is not after the one before."""
     try:
         found = [date.fromisoformat(day) for day in days]
@@ -107,7 +107,7 @@ def update(config: Config, days: list[str], seeds: list[int], command: str, *, e
 
     Raises ConfigError for days that are none, DataError for days that the log does not have.
     """
-    dates = test_days(days)
+    dates = read_days(days)
     frames: dict[tuple[date, str], list[pd.DataFrame]] = {}
     costs: dict[tuple[date, str], list[dict[str, Any]]] = {}
     for seed in seeds:
