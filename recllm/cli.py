@@ -38,7 +38,7 @@ def _prepare(config: Config, args: argparse.Namespace) -> int:
 def _train(config: Config, args: argparse.Namespace) -> int:
     from recllm.training.run import train
 
-    train(config, seed=args.seed, again=args.again, say=_say)
+    train(config, seed=args.seed, again=args.again, init_from=args.init_from, say=_say)
     return 0
 
 
@@ -117,6 +117,8 @@ def _recommend(config: Config, args: argparse.Namespace) -> int:
     from recllm.feed.log import load_log
     from recllm.recommend.users import request_for, table
 
+    if bool(args.user) == (args.all_users is not None or args.vectors is not None):
+        raise ConfigError("expected either --user NAME ..., or --all-users OUT.parquet and --vectors FOLDER or one of these two")
     fields = dict(zip(args.rest[::2], args.rest[1::2], strict=False))
     declared = ["time", *config.columns.context]
     for flag in args.rest[::2]:
@@ -124,13 +126,33 @@ def _recommend(config: Config, args: argparse.Namespace) -> int:
         if not flag.startswith("--") or name not in declared or len(args.rest) % 2:
             raise ConfigError(f'"{flag}": expected --field value with a declared context field ({", ".join(declared)}).'
                               f"{did_you_mean(name, declared)}")
+    if not args.user:
+        return _everyone(config, args, {flag.removeprefix("--"): value for flag, value in fields.items()})
     recommender = _recommender(config, args.release)
     context, log = {flag.removeprefix("--"): value for flag, value in fields.items()}, load_log(config)
     for user in args.user:
         request = request_for(log, recommender.processor.rows, user, context)
         print(f"user {user}: {len(request['history'])} events, {', '.join(f'{k} {v}' for k, v in request['context'].items())}")
-        entries = recommender.recommend(request, top_k=args.top_k)
+        entries = recommender.recommend(request, top_k=5 if args.top_k is None else args.top_k)
         print(table(entries, config.recommend.title, config.columns.binary, config.columns.duration))
+    return 0
+
+
+def _everyone(config: Config, args: argparse.Namespace, context: dict[str, str]) -> int:
+    """`recommend` for all users: lists, vectors, or both."""
+    from recllm.feed.log import load_log
+    from recllm.recommend.everyone import Everyone, recommend_all, write_vectors
+    from recllm.recommend.parts import check_target
+
+    if args.all_users is not None:
+        check_target(args.all_users)  # before a model is loaded
+    everyone = Everyone(config, load_log(config), _recommender(config, args.release), args.release or config.release, context)
+    if args.vectors is not None:
+        items, users = write_vectors(everyone, args.vectors)
+        print(f"{args.vectors}: vectors of {items:,} items and {users:,} users; their dot product is the retrieval cosine")
+    if args.all_users is not None:
+        found = recommend_all(everyone, args.all_users, 10 if args.top_k is None else args.top_k)
+        print(f"{args.all_users}: {found.text()}")
     return 0
 
 
@@ -143,6 +165,22 @@ def _replay(config: Config, args: argparse.Namespace) -> int:
     return 0 if found.holds else 1
 
 
+def _update(config: Config, args: argparse.Namespace) -> int:
+    from recllm.evaluation.update_report import text
+    from recllm.recommend.update import EPOCHS, RATE, update
+    from recllm.training.results import write
+
+    given = sys.argv[1:]
+    command = " ".join(["scripts/update.py", *(given[1:] if given[:1] == ["update"] else given)])
+    found = update(config, args.days, args.seeds or [config.training.seed], command, again=args.again, say=_say,
+                   epochs=EPOCHS if args.update_epochs is None else args.update_epochs, rate=RATE if args.rate is None else args.rate)
+    out = args.out or config.folder / "update.json"
+    write(found, out)
+    print(text(found))
+    print(f"written to {out}")
+    return 0
+
+
 def _showcase(config: Config, args: argparse.Namespace) -> int:
     from recllm.feed.log import load_log
     from recllm.recommend.showcase import showcase
@@ -152,6 +190,15 @@ def _showcase(config: Config, args: argparse.Namespace) -> int:
 
 
 Run = Callable[[Config, argparse.Namespace], int]
+
+
+def _daily_arguments(daily: argparse.ArgumentParser) -> None:
+    daily.add_argument("--days", nargs="+", required=True, metavar="DATE", help="UTC test days in order, each validated on the day before")
+    daily.add_argument("--seeds", type=int, nargs="+", help="default: training.seed")
+    daily.add_argument("--out", type=Path, help="results file; default: update.json in the run's folder")
+    daily.add_argument("--update-epochs", type=int, help="epochs of one update; default: 1")
+    daily.add_argument("--rate", type=float, help="learning rates of an update, as a share of the config's; default: 0.25")
+    daily.add_argument("--again", action="store_true", help="train everything anew; else finished trainings are reused")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -171,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     training = add("train", _train, "train the tasks jointly on a prepared log; alone or under accelerate launch")
     training.add_argument("--seed", type=int, help="default: training.seed")
     training.add_argument("--again", action="store_true", help="start over; else an interrupted run goes on, a finished one is kept")
+    training.add_argument("--init-from", type=Path, metavar="RELEASE", help="go on from a release, on the train rows since its own")
     evaluate = add("evaluate", _evaluate, "metrics of trained seeds and baselines on the test split")
     evaluate.add_argument("--seeds", type=int, nargs="+", help="trained seeds; default: training.seed")
     evaluate.add_argument("--out", type=Path, help="results file; default: results.json in the run's folder")
@@ -190,13 +238,16 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("requests", type=Path)
     predict.add_argument("out", type=Path, help="Parquet file to write")
     recommend = add("recommend", _recommend, "lists for users of the prepared log; --FIELD VALUE for any context field, --time included")
-    recommend.add_argument("--user", nargs="+", required=True)
-    recommend.add_argument("--top-k", type=int, default=5)
+    recommend.add_argument("--user", nargs="+", help="print the lists of these users")
+    recommend.add_argument("--all-users", type=Path, metavar="OUT", help="write every user's list as Parquet; killed, call it again")
+    recommend.add_argument("--vectors", type=Path, metavar="FOLDER", help="write item and user vectors for other search tools, as Parquet")
+    recommend.add_argument("--top-k", type=int, help="default: 5 of --user, 10 of --all-users")
     shop = add("showcase", _showcase, "one simulated shopper's lists by hour, place, device and mood, beside the known truth")
     shop.add_argument("--user", default="u0013")
     again = add("replay", _replay, "test requests as raw dicts through the release: do they give evaluate's scores?")
     again.add_argument("--requests", type=int, default=1000)
     again.add_argument("--seed", type=int, help="the seed that was released; default: training.seed")
+    _daily_arguments(add("update", _update, "stale, updated and retrained models, day by day: what fresh data is worth, and costs"))
     for command in (predict, recommend, shop, again):
         command.add_argument("--release", type=Path, help="default: release/ in the run's folder")
     return parser

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from recllm.evaluation.report import markdown
+from recllm.evaluation.update_report import markdown as daily
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,7 +21,8 @@ def filled(text: str, results: Path) -> str:
 
     def block(match: re.Match) -> str:
         found = json.loads((results / f"{match.group(1)}.json").read_text(encoding="utf-8"))
-        return f"<!-- results:{match.group(1)} -->\n{markdown(found, match.group(2) or 'fresh')}\n<!-- end -->"
+        table = daily(found) if "days" in found else markdown(found, match.group(2) or "fresh")  # days: of scripts/update.py
+        return f"<!-- results:{match.group(1)} -->\n{table}\n<!-- end -->"
 
     return re.sub(r"<!-- results:(\w+)(?: (\w+))? -->.*?<!-- end -->", block, text, flags=re.S)
 

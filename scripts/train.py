@@ -3,6 +3,8 @@
 
     scripts/train.py configs/movielens.yaml                                   # runs/movielens/seed-0: best/, last/, log.jsonl
     scripts/train.py configs/movielens.yaml --set training.minutes=4
+    scripts/train.py configs/ads.yaml --init-from runs/ads-may/release --set training.epochs=1 --set training.learning_rate=5e-4
+                                                                              # a released model goes on, on the days that came since
     accelerate launch --multi_gpu --num_processes 4 scripts/train.py configs/movielens.yaml
     ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no \\
         --dynamo_backend no scripts/train.py configs/movielens.yaml             # two processes on a CPU

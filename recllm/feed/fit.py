@@ -1,6 +1,7 @@
 """Everything that is fitted, from the train split alone: vocabularies, priors, scales, bin edges. The result is plain JSON."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ from recllm.model.processing_recllm import DURATION_SHADES, RowProcessor
 
 VALUES_KEPT, CATEGORIES_COUNTED = 5_000, 64
 TRAIN = 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run that goes on from a release keeps of it, so that the release's weights keep their meaning."""
+
+    release: str  # sha256 of its weights
+    trained_until: int  # UTC ms: end of the train split of the release and of all before it
+    spec: dict[str, Any]  # everything fitted, as plain JSON
+    id_items: list[str | None]  # item of each row of the id table from row 1 on; None for one that left the catalogue
 
 
 def _vocabulary(values: list[Any], many: bool) -> list[str]:
@@ -101,10 +112,25 @@ def load_counts(config: Config, log: Log, spec: CounterSpec) -> ItemCounts:
                       last=int(log.time().max()))
 
 
-def fit(config: Config, log: Log) -> RowProcessor:
-    """A processor whose every fitted quantity comes from the train split. Scales are set by `fit_scales`."""
-    schema, counters = config.columns, counter_spec(config, log)
-    train = log.split == TRAIN
+def fit(config: Config, log: Log, kept: Kept | None = None) -> RowProcessor:
+    """A processor whose every fitted quantity comes from the train split, or is that of a release (`kept`). Scales of the token's
+    numbers are set by `fit_scales`. The catalogue and the item counts are the log's own."""
+    counters = counter_spec(config, log) if kept is None else CounterSpec(**kept.spec["counters"])
+    spec = _fitted(config, log, counters) if kept is None else {**kept.spec, "train_end": log.report.cuts[0]}
+    id_row = id_rows(log, kept.id_items if kept else []) if config.model.item_id else np.zeros(len(log.items), dtype=np.int64)
+    bare = RowProcessor(spec, None, load_counts(config, log, counters))  # type: ignore[arg-type]
+    items = bare.item_table(log.items, log.item_fields, log.published, id_row)
+    if config.columns.item_number and kept is None:
+        rows = items.num[log.item[log.split == TRAIN]]
+        spec |= {"item_mean": rows.mean(0).tolist(), "item_std": np.maximum(rows.std(0), 1e-6).tolist()}
+        half = len(config.columns.item_number)  # flags of unknown values stay 0 and 1
+        spec["item_mean"][half:], spec["item_std"][half:] = [0.0] * half, [1.0] * half
+    return RowProcessor(spec, items, bare.counts, item_relations(log) if config.columns.relations else None)
+
+
+def _fitted(config: Config, log: Log, counters: CounterSpec) -> dict[str, Any]:
+    """Vocabularies, counted categories, duration bins and shades, and the settings that a release must know."""
+    schema = config.columns
     spec: dict[str, Any] = {
         "slots": _slots(config, log, counters), "counters": counters.plain(), "categories": _counted_categories(config, log),
         "numbers": [n for n, s in schema.context.items() if s.kind == "number"],
@@ -123,18 +149,17 @@ def fit(config: Config, log: Log) -> RowProcessor:
     if schema.duration:
         edges, values = duration_bins(train_seconds(config, log), schema.outcomes[schema.duration].clip, config.model.duration_bins)
         spec |= {"duration_edges": edges, "duration_values": values}
-    known = np.unique(log.item[train])
-    id_row = np.zeros(len(log.items), dtype=np.int64)
-    if config.model.item_id:
-        id_row[known] = 1 + np.arange(len(known))
-    bare = RowProcessor(spec, None, load_counts(config, log, counters))  # type: ignore[arg-type]
-    items = bare.item_table(log.items, log.item_fields, log.published, id_row)
-    if schema.item_number:
-        rows = items.num[log.item[train]]
-        spec |= {"item_mean": rows.mean(0).tolist(), "item_std": np.maximum(rows.std(0), 1e-6).tolist()}
-        half = len(schema.item_number)  # flags of unknown values stay 0 and 1
-        spec["item_mean"][half:], spec["item_std"][half:] = [0.0] * half, [1.0] * half
-    return RowProcessor(spec, items, bare.counts, item_relations(log) if schema.relations else None)
+    return spec
+
+
+def id_rows(log: Log, kept: list[str | None]) -> np.ndarray:
+    """Row of the id table of each item (I,) int64: the kept ones as they were, then items new to train; 0 where train never saw it."""
+    place = {item: row for row, item in enumerate(kept, start=1) if item is not None}
+    rows = np.array([place.get(item, 0) for item in log.items], dtype=np.int64)
+    known = np.unique(log.item[log.split == TRAIN])
+    new = known[rows[known] == 0]
+    rows[new] = 1 + len(kept) + np.arange(len(new))
+    return rows
 
 
 def vector_sizes(log: Log) -> dict[str, int]:

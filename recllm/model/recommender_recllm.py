@@ -1,7 +1,5 @@
 """A model and its processor as one recommender: predictions for requests, and ranked lists."""
 
-import json
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +12,14 @@ from transformers.utils.hub import hf_api
 
 from .errors_recllm import ReleaseError, RequestError
 from .fields_recllm import as_list, as_number
-from .files_recllm import whole_folder
 from .modeling_recllm import RecllmModel
 from .processor_recllm import RecllmProcessor
+from .release_recllm import write_release
 from .requests_recllm import Prepared, RequestReader
 from .settings_recllm import call_settings
 from .strategy_recllm import Ranking, ranked
 
 TOKENS = 16_384  # padded tokens of one encoder call
-AUTO_MAP = {"AutoConfig": "configuration_recllm.RecllmConfig", "AutoModel": "modeling_recllm.RecllmModel"}
-PIPELINE = {"recommendation": {"impl": "pipeline_recllm.RecommendationPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
 
 @dataclass
@@ -48,23 +44,8 @@ class Recommender:
     # ---- a folder for others
 
     def save_pretrained(self, folder: str | Path, card: str = "", training: dict[str, Any] | None = None) -> Path:
-        """Write the full form (weights with adapters, config, processor, code, `card` as README.md, `training` settings): all of it, or
-        nothing. `AutoModel`, the processor and the pipeline load it without recllm. An earlier release is replaced; raises ReleaseError
-        for a folder that holds anything else."""
-        folder = Path(folder).absolute()
-        if folder.exists() and any(folder.iterdir()) and not (folder / "processor_spec.json").is_file():
-            raise ReleaseError(f"{folder}: expected no folder, an empty one or an earlier release, found other files: choose another")
-        with whole_folder(folder) as part:
-            config = self.model.config
-            config.auto_map, config.custom_pipelines, config.architectures = AUTO_MAP, PIPELINE, ["RecllmModel"]
-            self.model.save_pretrained(part)
-            self.processor.save_pretrained(part)
-            for path in sorted(Path(__file__).parent.glob("*_recllm.py")):
-                shutil.copy(path, part / path.name)
-            (part / "README.md").write_text(card, encoding="utf-8")
-            if training is not None:
-                (part / "training_config.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
-        return folder
+        """Write the full form, see `release_recllm.write_release`. Returns the folder."""
+        return write_release(self.model, self.processor, Path(folder).absolute(), card, training)
 
     def push_to_hub(self, repo_id: str, card: str = "", private: bool = False, token: str | None = None) -> str:
         """Upload what `save_pretrained` writes. Returns the address of the commit."""
@@ -210,12 +191,28 @@ class Recommender:
 
     def nearness(self, prepared: Prepared, places: np.ndarray) -> np.ndarray:
         """Cosine (c,) of catalogue items' contents to the request's query vector: what retrieval goes by."""
+        with torch.inference_mode():
+            rows = torch.from_numpy(prepared.rows[places]).to(self.model.device)
+            return (self._contents()[rows] @ self._query(prepared)).cpu().numpy()
+
+    def query_vector(self, request: dict[str, Any]) -> np.ndarray:
+        """A request as retrieval sees it: (W,) float32 of length one; its product with a row of `item_vectors` is the cosine.
+
+        The request's candidates, if it names any, play no part. Raises RequestError for a bad request.
+        """
+        return self._query(self._read({**request, "candidates": []} if isinstance(request, dict) else request, 0)).cpu().numpy()
+
+    def item_vectors(self) -> np.ndarray:
+        """The catalogue as retrieval sees it: (I, W) float32 of length one, in the order of the catalogue's ids."""
+        return self._contents().cpu().numpy()
+
+    def _query(self, prepared: Prepared) -> torch.Tensor:
+        """(W,) of length one: the state of the request's query token, projected."""
         example = prepared.example
         with torch.inference_mode():
             past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
             states, _ = self.model.after(past, self._batch(prepared, np.array([example.size - 1]), 0), start=example.events)
-            query = normalize(self.model.query(states[0, 0]), dim=-1)
-            return (self._contents()[torch.from_numpy(prepared.rows[places]).to(self.model.device)] @ query).cpu().numpy()
+            return normalize(self.model.query(states[0, 0]), dim=-1)
 
     def _values(self, prepared: Prepared, places: np.ndarray, name: str | None, otherwise: float) -> np.ndarray:
         """What each candidate is worth (c,): the `value` that came with it, else its value field, NaN where that is not known, and

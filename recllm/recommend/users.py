@@ -18,7 +18,12 @@ def request_for(log: Log, processor: RowProcessor, user: str, context: dict[str,
     """
     if user not in log.users:
         raise DataError(f'user "{user}" is not in the prepared log ({len(log.users):,} users).{did_you_mean(user, log.users[:5000])}')
-    code, raw = log.users.index(user), RawRequests(log, processor)
+    return request_of(RawRequests(log, processor), log.users.index(user), context)
+
+
+def request_of(raw: RawRequests, code: int, context: dict[str, Any]) -> dict[str, Any]:
+    """`request_for` by user code, over columns that many requests share."""
+    log, processor = raw.log, raw.processor
     last = int(log.first[code + 1]) - 1
     if context.get("time") is None:
         context = {**context, "time": moment(processor.counts.last + 1000, raw.columns["utc_offset"][last])}

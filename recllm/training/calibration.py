@@ -29,11 +29,11 @@ def _minimise(parameters: list[torch.Tensor], loss: object) -> None:
 
 
 def calibrate(heads: Heads, scores: Scores, config: Config, names: list[str]) -> dict[str, float]:
-    """Set the heads' calibration from validation scores. Returns what was set, for the record."""
-    heads.scale.fill_(1.0)
-    heads.bias.zero_()
+    """Set the heads' calibration from validation scores. Returns what was set, for the record.
+
+    An outcome with too few known labels keeps what it has: none in a fresh run, the release's in one that goes on from it.
+    """
     heads.shift.zero_()
-    heads.temperature.fill_(1.0)
     found: dict[str, float] = {}
     device = heads.scale.device
     raw = {n: v.to(device) for n, v in scores.raw.items()}
@@ -42,6 +42,7 @@ def calibrate(heads: Heads, scores: Scores, config: Config, names: list[str]) ->
         known = ~y.isnan()
         if int(known.sum()) < FEWEST or y[known].unique().numel() < 2:
             continue
+        heads.scale[index], heads.bias[index] = 1.0, 0.0  # the loss below applies them on top of what it fits
         rows = {n: v[known] for n, v in raw.items()}
         scale, bias = torch.ones((), device=device, requires_grad=True), torch.zeros((), device=device, requires_grad=True)
 

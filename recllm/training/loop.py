@@ -18,7 +18,7 @@ from recllm.feed.batches import load, plan
 from recllm.feed.score import score
 from recllm.training import checkpoint
 from recllm.training.calibration import calibrate
-from recllm.training.setup import TRAIN, VALIDATION, Setup
+from recllm.training.setup import VALIDATION, Setup
 from recllm.training.tasks import Tasks
 from recllm.training.trackers import trackers
 
@@ -71,7 +71,7 @@ class Trainer:
                       self.settings.retrieval_weight)
         self.tasks, self.optimizer = self.accelerator.prepare(tasks, optimizer_for(tasks, self.settings))
         self.bare = self.accelerator.unwrap_model(self.tasks)
-        self.train, self.validation = setup.examples(TRAIN), setup.examples(VALIDATION)
+        self.train, self.validation = setup.trained(), setup.examples(VALIDATION)
         self.trackers = trackers(list(self.settings.trackers), folder) if self.accelerator.is_main_process else []
         self.progress = Progress()
         self.started = time.monotonic()
@@ -106,6 +106,8 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume and checkpoint.position(self.folder / "last"):
             self._restore()
+        elif self.setup.kept:
+            self._log("continued", **self._origin())
         while self.progress.epoch < self.settings.epochs and self.progress.worse < self.settings.patience and self._epoch():
             pass
         checkpoint.load_trainable(self.bare.model, self.folder / "best" / checkpoint.WEIGHTS)
@@ -184,7 +186,13 @@ class Trainer:
         return round(self.progress.seconds + time.monotonic() - self.started, 1)
 
     def _position(self) -> dict[str, Any]:
-        return {**vars(self.progress), "seconds": self._seconds(), "seed": self.seed, "world_size": self.ranks}
+        return {**vars(self.progress), "seconds": self._seconds(), "seed": self.seed, "world_size": self.ranks, **self._origin()}
+
+    def _origin(self) -> dict[str, Any]:
+        """Rows that an epoch trains on, and the release that the run goes on from."""
+        kept = self.setup.kept
+        return {"rows": sum(int((~g.sampled).sum()) for g in self.train.groups),
+                **({"release": kept.release, "trained_until": kept.trained_until} if kept else {})}
 
     def _save(self, name: str, optimizer: Any) -> None:
         if self.accelerator.is_main_process:

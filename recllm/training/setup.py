@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from recllm.config import Config
 from recllm.errors import ConfigError
 from recllm.feed.examples import Examples
-from recllm.feed.fit import fit
+from recllm.feed.fit import Kept, fit
 from recllm.feed.log import Log
 from recllm.feed.vectors import cached_vectors
 from recllm.model.configuration_recllm import RecllmConfig
@@ -34,11 +34,20 @@ class Setup:
     model: RecllmModel
     processor: RowProcessor
     tokenizer: PreTrainedTokenizerFast
+    kept: Kept | None = None  # of the release that the run goes on from
 
-    def examples(self, split: int) -> Examples:
-        """The scored rows of a split."""
-        rows = np.flatnonzero((self.log.split == split) & self.log.frame["scored"].to_numpy(dtype=bool))
-        return Examples(self.log, self.processor, self.tokenizer, rows)
+    def examples(self, split: int, since: int | None = None, until: int | None = None) -> Examples:
+        """The scored rows of a split, where given only those at or after `since` and before `until` (UTC ms)."""
+        rows = (self.log.split == split) & self.log.frame["scored"].to_numpy(dtype=bool)
+        if since is not None:
+            rows &= self.log.time() >= since
+        if until is not None:
+            rows &= self.log.time() < until
+        return Examples(self.log, self.processor, self.tokenizer, np.flatnonzero(rows))
+
+    def trained(self) -> Examples:
+        """What is trained on: the scored train rows; of a run that goes on from a release, those that came after the release's own."""
+        return self.examples(TRAIN, since=self.kept.trained_until if self.kept else None)
 
 
 def encoder_path(name: str) -> str:
@@ -59,7 +68,7 @@ def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast
         raise ConfigError(f'model.encoder: expected an encoder at "{name}", found none ({str(error).splitlines()[0]}): {hint}') from None
 
 
-def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedModel) -> RecllmConfig:
+def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedModel, kept: Kept | None = None) -> RecllmConfig:
     """The model's shape, from settings and from what was fitted. Raises ReleaseError for an encoder that does not fit."""
     schema, settings = config.columns, config.model
     names = ("layers", "lora_rank", "lora_alpha", "profile_tokens", "text_tokens", "stride", "overlap", "item_id_dropout",
@@ -68,14 +77,14 @@ def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedMod
     slots = [*processor.by_group["context"], *processor.by_group["time"]]
     local = settings.encoder.startswith(("/", "."))  # a path of this machine has no place in a release
     return RecllmConfig.checked(
-        encoder=_encoder_plain(encoder), encoder_name=Path(settings.encoder).name if local else settings.encoder,
+        encoder=encoder_plain(encoder), encoder_name=Path(settings.encoder).name if local else settings.encoder,
         table_size=processor.table_size, token_numbers=len(processor.number_names()), item_numbers=processor.items.num.shape[1],
-        context_slots=sum(s.width for s in slots), item_ids=1 + int(processor.items.id_row.max()),
+        context_slots=sum(s.width for s in slots), item_ids=1 + max(int(processor.items.id_row.max()), len(kept.id_items) if kept else 0),
         text_fields=len(processor.texts), extra_width=sum(processor.spec["item_vectors"].values()), binary=schema.binary, given=given,
         duration=schema.duration, **{name: getattr(settings, name) for name in names})
 
 
-def _encoder_plain(encoder: PreTrainedModel) -> dict:
+def encoder_plain(encoder: PreTrainedModel) -> dict:
     """The encoder's config as JSON without local paths."""
     plain = encoder.config.to_dict()
     keep = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
@@ -84,12 +93,13 @@ def _encoder_plain(encoder: PreTrainedModel) -> dict:
     return {k: plain[k] for k in keep if k in plain}
 
 
-def setup(config: Config, log: Log, seed: int | None = None) -> Setup:
-    """A fresh model over a prepared log. Weights that are not pretrained depend on the seed alone."""
+def setup(config: Config, log: Log, seed: int | None = None, kept: Kept | None = None) -> Setup:
+    """A fresh model over a prepared log. Weights that are not pretrained depend on the seed alone. With `kept` everything fitted is a
+    release's; its weights are put in by whoever has them."""
     encoder, tokenizer = load_pretrained(config.model.encoder)
-    processor = fit(config, log)
+    processor = fit(config, log, kept)
     torch.manual_seed(config.training.seed if seed is None else seed)
-    model = RecllmModel(model_config(config, processor, encoder))
+    model = RecllmModel(model_config(config, processor, encoder, kept))
     if config.model.pretrained:
         model.load_encoder(encoder)
     else:  # a random body beside the pretrained tower: for comparison only
@@ -108,8 +118,9 @@ def setup(config: Config, log: Log, seed: int | None = None) -> Setup:
         processor.text_vectors = np.concatenate([np.zeros((1, found.shape[1]), dtype=np.float32), found])
     torch.nn.Module.to(model, "cpu")
     _start_tokens(model, processor, tokenizer)
-    made = Setup(config, log, model, processor, tokenizer)
-    fit_scales(made)
+    made = Setup(config, log, model, processor, tokenizer, kept)
+    if kept is None:
+        fit_scales(made)
     if config.columns.duration:
         model.heads.edges.copy_(torch.tensor(processor.spec["duration_edges"]))
         model.heads.values.copy_(torch.tensor(processor.spec["duration_values"]))
