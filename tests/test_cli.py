@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from recllm.cli import main
+from recllm.evaluation.baselines import NAMES
 from tests.conftest import HEADER
 from tests.worlds import rich_config
 
@@ -47,7 +48,7 @@ def test_results_have_rows_for_every_model_and_binary_outcome_on_equal_rows(shop
     whole = rows[(rows["slice"] == "all") & (rows["metric"] == "logloss")]
     for task in ("click", "purchase"):
         one = whole[whole["task"] == task]
-        assert set(one["model"]) == {"recllm", "item-rate", "logistic-counters", "lightgbm-counters", "mlp-seed"}
+        assert set(one["model"]) == {"recllm", *NAMES}
         assert one["n"].nunique() == 1
     assert set(rows[rows["model"] == "mlp-seed"]["counters"]) == {"fresh"}
     assert set(rows[rows["model"] == "recllm"]["counters"]) == {"fresh", "frozen"}

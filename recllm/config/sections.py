@@ -153,7 +153,8 @@ class EvaluationConfig(Strict):
     MADE_SLICES and every categorical context field. `baselines` are names in recllm/evaluation/baselines."""
 
     slices: list[str] | None = None
-    baselines: list[str] = ["item-rate", "logistic-counters", "lightgbm-counters", "mlp-seed"]
+    baselines: list[str] = ["item-rate", "popularity-recent", "logistic-counters", "lightgbm-counters", "lightgbm-text", "mlp-seed",
+                            "sasrec", "din"]
     bootstrap: int = Field(default=200, ge=10)
     min_slice: int = Field(default=200, ge=1)
 

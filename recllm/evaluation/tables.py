@@ -7,15 +7,18 @@ import pandas as pd
 from tqdm import tqdm
 
 from recllm.evaluation.features import FeatureTable
+from recllm.evaluation.sequences import sequences
 from recllm.feed.examples import Examples
 from recllm.model.fields_recllm import as_list, as_text
 from recllm.model.timeline_recllm import DAY, GAP_NAMES, gap_code, local_parts, running_sums
 
 MOST_COLUMNS = 64  # values of a list field that get a column of their own
+RECENT = 7 * DAY  # ms: "lately" in the group `item_recent`
 
 
 def _counters(examples: Examples) -> tuple[pd.DataFrame, np.ndarray]:
-    """Raw running sums of every candidate as it stood at its request, and its gap code: user, user in the item's categories, item."""
+    """Raw running sums of every candidate as it stood at its request, and its gap code: user, user in the item's categories, item,
+    item within the last RECENT ms. Frozen item counts stand still with both ends of that span: the last days that were booked."""
     processor = examples.processor
     names = ["events", *(f"{o}_{part}" for o in processor.counters.outcomes for part in ("n", "sum"))]
     parts, gaps = [], []
@@ -28,9 +31,11 @@ def _counters(examples: Examples) -> tuple[pd.DataFrame, np.ndarray]:
         within = [np.einsum("nc,nc->n", running_sums(has * booked[:, k : k + 1])[n], share) for k in range(booked.shape[1])]
         time = examples.timeline.time[group.row]
         frozen = time if processor.frozen_after is None else np.minimum(time, processor.frozen_after)
-        parts.append(np.concatenate([running_sums(booked)[n], np.stack(within, 1), processor.counts.read(group.item, frozen)], axis=1))
+        whole = processor.counts.read(group.item, frozen)
+        recent = np.maximum(whole - processor.counts.read(group.item, frozen - RECENT), 0)  # sums of seconds round to just below 0
+        parts.append(np.concatenate([running_sums(booked)[n], np.stack(within, 1), whole, recent], axis=1))
         gaps.append(gap_code(time, events.time, n))
-    columns = [f"{who}_{name}" for who in ("user", "user_category", "item") for name in names]
+    columns = [f"{who}_{name}" for who in ("user", "user_category", "item", "item_recent") for name in names]
     return pd.DataFrame(np.concatenate(parts), columns=columns), np.concatenate(gaps)
 
 
@@ -55,7 +60,9 @@ def feature_table(examples: Examples) -> FeatureTable:
     labels = np.concatenate([examples.targets(i)[0] for i in range(len(examples))])
     train = np.flatnonzero(log.split == 0)
     frame, gap = _counters(examples)
-    groups = {"user_counters": [c for c in frame if c.startswith("user_")], "item_counters": [c for c in frame if c.startswith("item_")]}
+    size = len(frame.columns) // 4  # user, user in the item's categories, item, item lately
+    groups = {name: list(frame)[a * size : b * size] for name, a, b in
+              (("user_counters", 0, 2), ("item_counters", 2, 3), ("item_recent", 3, 4))}
     made: dict[str, dict[str, Any]] = {"profile": {}, "context": {}, "item": {}}
     for name, spec in schema["profile"].items():
         per_user = [p.get(name) for p in log.profiles]
@@ -79,4 +86,5 @@ def feature_table(examples: Examples) -> FeatureTable:
         made["item"]["item_age_days"] = np.where(published >= 0, np.maximum(time - published, 0) / DAY, np.nan)
     groups |= {group: list(columns) for group, columns in made.items()}
     fields = pd.DataFrame({k: v for columns in made.values() for k, v in columns.items()})
-    return FeatureTable(pd.concat([frame, fields], axis=1), {n: labels[:, i] for i, n in enumerate(examples.names)}, groups)
+    return FeatureTable(pd.concat([frame, fields], axis=1), {n: labels[:, i] for i, n in enumerate(examples.names)}, groups,
+                        sequences(examples))

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 from transformers.utils.hub import hf_api
 
-from .errors_recllm import ReleaseError, RequestError
+from .errors_recllm import RequestError
 from .fields_recllm import as_list, as_number
 from .modeling_recllm import RecllmModel
 from .processor_recllm import RecllmProcessor

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from recllm.evaluation import metrics
 from recllm.evaluation.baselines import NAMES, create
@@ -69,16 +70,34 @@ class BaselineContract:
         assert same(predicted, baseline.predict(replace(TEST, labels={})))
 
     def test_a_prediction_does_not_depend_on_the_other_rows(self, predicted):
-        part = replace(TEST, frame=TEST.frame.iloc[5:25])
-        for name, values in self.fitted().predict(part).items():
+        for name, values in self.fitted().predict(TEST.take(slice(5, 25))).items():
             assert values == pytest.approx(predicted[name][5:25], abs=1e-5)
+
+    def test_no_event_outside_of_a_rows_slice_reaches_it(self, predicted):
+        # given another item, time and outcome for every event that row 7 does not see
+        seen, past = TEST.sequences, np.arange(len(TEST.sequences.event_item))
+        outside = (past < seen.start[7]) | (past >= seen.stop[7])
+        assert 0 < seen.stop[7] - seen.start[7] < 20
+        outcomes = {name: np.where(outside, 1 - np.nan_to_num(y), y) for name, y in seen.event_outcomes.items()}
+        other = replace(seen, event_item=np.where(outside, 39 - seen.event_item, seen.event_item), event_outcomes=outcomes,
+                        event_time=np.where(outside, 999, seen.event_time))
+        for name, values in self.fitted().predict(replace(TEST, sequences=other)).items():
+            assert values[7] == pytest.approx(predicted[name][7], abs=1e-5)
+
+    def test_it_leaves_the_callers_random_state_alone(self):
+        torch.manual_seed(5)
+        state, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()
+        self.fitted().predict(TEST)
+        assert (torch.get_rng_state() == state).all() and (np.random.get_state()[1] == numbers).all()
 
     def test_nothing_is_fitted_on_validation(self, predicted):
         # given a validation split without labels, whose columns are those of another world
         blank = unlabelled(VALIDATION)
         shifted = blank.frame.assign(**{c: blank.frame[c] * 1000 + 7 for c in blank.frame.select_dtypes("number")})
+        turned = {name: 1 - y for name, y in blank.sequences.event_outcomes.items()}
+        other = replace(blank, frame=shifted, sequences=replace(blank.sequences, item=39 - blank.sequences.item, event_outcomes=turned))
         # then it cannot matter; and where nothing is stopped by it, neither can its labels
-        assert same(self.fitted(validation=blank).predict(TEST), self.fitted(validation=replace(blank, frame=shifted)).predict(TEST))
+        assert same(self.fitted(validation=blank).predict(TEST), self.fitted(validation=other).predict(TEST))
         if not self.stops_on_validation:
             assert same(predicted, self.fitted(validation=blank).predict(TEST))
 
@@ -101,15 +120,17 @@ class BaselineContract:
     def test_one_class_or_none_does_not_crash(self, label):
         # given an outcome that never or always happens, or is never known, in train; and a duration that is never known
         train = with_labels(TRAIN, purchase=np.full(len(TRAIN.frame), label), duration=np.full(len(TRAIN.frame), np.nan))
-        predicted = self.fitted(train=train).predict(replace(TEST, frame=TEST.frame.assign(item_purchase_n=0.0, item_purchase_sum=0.0)))
+        nothing = {f"{who}_purchase_{part}": 0.0 for who in ("item", "item_recent") for part in ("n", "sum")}
+        predicted = self.fitted(train=train).predict(replace(TEST, frame=TEST.frame.assign(**nothing)))
         # then it predicts the rate of train, and .5 where there is none
         expected = 0.5 if np.isnan(label) else label
         assert predicted["purchase"] == pytest.approx(np.full(len(TEST.frame), expected), abs=0.01)
         assert "duration" not in predicted
 
     def test_empty_groups_and_absent_counters_do_not_crash(self):
-        # given a log without profile, context, item fields and counters
-        bare = [replace(t, frame=t.frame[["age"]], groups={group: [] for group in GROUPS}) for t in (TRAIN, VALIDATION, TEST)]
+        # given a log without profile, context, item fields, counters and histories
+        bare = [replace(t, frame=t.frame[["age"]], groups={group: [] for group in GROUPS}, sequences=None)
+                for t in (TRAIN, VALIDATION, TEST)]
         baseline = self.fitted(train=bare[0], validation=bare[1])
         predicted = baseline.predict(bare[2])
         assert np.isfinite(predicted["click"]).all()

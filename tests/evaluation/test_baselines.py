@@ -23,6 +23,14 @@ class TestItemRate(BaselineContract):
         assert self.fitted().predict(TEST)["click"] == pytest.approx(rate.to_numpy())
 
 
+class TestPopularityRecent(BaselineContract):
+    name = "popularity-recent"
+
+    def test_more_recent_positives_are_a_higher_score_and_nothing_else_is(self):
+        order = np.argsort(self.fitted().predict(TEST)["click"], kind="stable")
+        assert (np.diff(TEST.frame["item_recent_click_sum"].to_numpy()[order]) >= 0).all()
+
+
 class TestLogisticCounters(BaselineContract):
     name = "logistic-counters"
 
@@ -42,6 +50,23 @@ class TestLightGBMCounters(BaselineContract):
         monkeypatch.setattr(builtins, "__import__", absent)
         with pytest.raises(MissingExtraError, match=r"pip install 'recllm\[baselines\]'"):
             create("lightgbm-counters")
+
+
+class TestLightGBMText(BaselineContract):
+    name = "lightgbm-text"
+    stops_on_validation = True
+
+
+class TestSASRec(BaselineContract):
+    name = "sasrec"
+    predicts_duration = False
+    stops_on_validation = True
+
+
+class TestDIN(BaselineContract):
+    name = "din"
+    predicts_duration = False
+    stops_on_validation = True
 
 
 class TestMLPSeed(BaselineContract):
@@ -69,7 +94,7 @@ class TestMLPSeed(BaselineContract):
 
 def test_an_unknown_baseline_is_an_error_with_the_nearest_name():
     with pytest.raises(ConfigError, match='Did you mean "lightgbm-counters"'):
-        create("lightgbm")
+        create("lightgbm-counter")
 
 
 def test_counters_are_found_by_the_longest_outcome_name():

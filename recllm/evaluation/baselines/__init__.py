@@ -7,9 +7,13 @@ from recllm.evaluation.baselines.base import Baseline
 
 _WHERE = {
     "item-rate": ("item_rate", "ItemRate"),
+    "popularity-recent": ("popularity_recent", "PopularityRecent"),
     "logistic-counters": ("logistic_counters", "LogisticCounters"),
     "lightgbm-counters": ("lightgbm_counters", "LightGBMCounters"),
+    "lightgbm-text": ("lightgbm_text", "LightGBMText"),
     "mlp-seed": ("mlp_seed", "MLPSeed"),
+    "sasrec": ("sasrec", "SASRec"),
+    "din": ("din", "DIN"),
 }
 NAMES: list[str] = list(_WHERE)
 

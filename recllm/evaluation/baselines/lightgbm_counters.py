@@ -1,5 +1,6 @@
 """Gradient boosting on counters and every field: the strongest of the simple models. The only file that imports LightGBM."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,11 @@ SETTINGS = {
 }
 
 
-def _lightgbm() -> Any:
+def _lightgbm(name: str) -> Any:
     try:
         import lightgbm
     except ImportError:
-        raise MissingExtraError("lightgbm-counters needs LightGBM, which is not installed: pip install 'recllm[baselines]'") from None
+        raise MissingExtraError(f"{name} needs LightGBM, which is not installed: pip install 'recllm[baselines]'") from None
     return lightgbm
 
 
@@ -37,15 +38,20 @@ class LightGBMCounters:
     reads_counters = True
 
     def __init__(self) -> None:
-        self.lightgbm = _lightgbm()  # here, so that a missing extra is found before anything is trained
+        self.lightgbm = _lightgbm(self.name)  # here, so that a missing extra is found before anything is trained
 
     def fit(self, train: FeatureTable, validation: FeatureTable, outcomes: dict[str, Outcome], seed: int) -> None:
         self.outcomes = outcomes
         self.priors = fit_priors(train, outcomes)
         self.models: dict[str, Any] = {}
+        train, validation = (replace(table, frame=self.columns(table)) for table in (train, validation))
         for name, outcome in outcomes.items():
             if not one_class(train.labels[name]) and train.frame.shape[1]:
                 self.models[name] = self._fit_one(train, validation, name, outcome, seed)
+
+    def columns(self, table: FeatureTable) -> pd.DataFrame:
+        """What the trees read: every column but the recent counts, which are popularity-recent's alone."""
+        return table.frame.drop(columns=table.columns("item_recent"))
 
     def _fit_one(self, train: FeatureTable, validation: FeatureTable, name: str, outcome: Outcome, seed: int) -> Any:
         settings = SETTINGS | {"objective": "binary" if outcome.kind == "binary" else "regression", "seed": seed}
@@ -63,7 +69,7 @@ class LightGBMCounters:
         return self.lightgbm.Dataset(_numbered(table.frame[known]), label=y, reference=reference)
 
     def predict(self, table: FeatureTable) -> dict[str, np.ndarray]:
-        frame = _numbered(table.frame)
+        frame = _numbered(self.columns(table))
         predicted = {}
         for name, start in self.priors.items():
             outcome = self.outcomes[name]
