@@ -38,7 +38,7 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     "busy": (
         "pressed for every second", "overloaded with errands", "racing against the clock", "a hectic schedule", "overbooked until noon",
         "scrambling to catch my bus", "multitasking like mad", "snowed in with projects", "stressed by appointments",
-        "urgent matters, must leave immediately",
+        "must leave immediately",
     ),
     "curious": (
         "intrigued and adventurous", "asking why", "itching to investigate", "hungry for knowledge", "browsing strange subjects",
@@ -47,6 +47,6 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     ),
     "tired": (
         "utterly fatigued", "drained of strength", "dozing off", "drowsy and spent", "knackered", "burnt out and lethargic",
-        "insomnia got me again", "struggling to stay awake", "sluggish, cannot concentrate", "groggy from jet lag",
+        "insomnia got me again", "struggling to stay awake", "sluggish and unable to concentrate", "groggy from jet lag",
     ),
 }  # fmt: skip

@@ -26,9 +26,9 @@ ITEM_KINDS = ("person", "group")
 DAYPART_P = np.array([0.1, 0.25, 0.3, 0.35])
 DEVICE_P = np.array([[0.6, 0.1, 0.3], [0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.45, 0.2, 0.35]])  # (daypart, device)
 SURFACE_P = np.array([[0.7, 0.1, 0.2], [0.55, 0.3, 0.15], [0.45, 0.35, 0.2], [0.6, 0.15, 0.25]])  # (daypart, surface)
-BASE = np.array([-4.0, -4.0])  # logits by kind of item; so are all below
-SHARED, CITY = np.array([0.35, 0.9]), np.array([0.5, 0.5])  # of each shared interest; of the same city
-RELATED = np.array([1.7, 1.7])  # of log1p(mutual friends), of log1p(friends in the group)
+BASE = np.array([-4.0, -3.9])  # logits by kind of item; so are all below
+SHARED, CITY = np.array([0.3, 0.8]), np.array([0.4, 0.4])  # of each shared interest; of the same city
+RELATED = np.array([1.9, 1.9])  # of log1p(mutual friends), of log1p(friends in the group)
 EFFECTS = {
     "daypart": np.array([[0.0, -0.9, -0.3, 0.7], [-0.6, 0.9, 0.2, -0.6]]),
     "device": np.array([[0.5, -0.6, 0.1], [-0.6, 0.7, 0.0]]),
