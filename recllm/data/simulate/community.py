@@ -39,14 +39,14 @@ Pairs = dict[tuple[int, int], int]  # (user, other) codes, user < other -> momen
 def make_people(rng: np.random.Generator, count: int) -> tuple[Records, Records]:
     """Users, and the same people as items. A person's item id is the user id."""
     users, items = [], []
-    opened = START_MS - (rng.uniform(200, 1200, count) * DAY_MS).astype(np.int64)
+    opened = iso(START_MS - (rng.uniform(200, 1200, count) * DAY_MS).astype(np.int64))
     for number in range(count):
         city, topics = str(rng.choice(CITIES)), [TOPICS[t] for t in sorted(rng.choice(len(TOPICS), rng.integers(2, 5), replace=False))]
         name = f"u{number:04d}"
         users.append(dict(user_id=name, age=int(rng.integers(18, 75)), city=city, interests=topics))
         *first, last = (INTERESTS[topic][0] for topic in topics)
         about = f"lives in {city}, enjoys {', '.join(first)} and {last}"
-        items.append(dict(item_id=name, kind="person", about=about, city=city, topics=topics, published=str(iso(opened[number]))))
+        items.append(dict(item_id=name, kind="person", about=about, city=city, topics=topics, published=str(opened[number])))
     return users, items
 
 
@@ -54,12 +54,13 @@ def make_groups(rng: np.random.Generator, count: int, days: int) -> Records:
     """Groups as items; the last ones (LATE_GROUPS) are founded during the log."""
     late = np.arange(count) >= count - round(LATE_GROUPS * count)
     day = np.where(late, rng.uniform(0, days, count), rng.uniform(-900, -200, count))
+    founded = iso(START_MS + (day * DAY_MS).astype(np.int64))
     groups = []
     for number, topic in enumerate(rng.permutation(np.arange(count) % len(TOPICS))):
         city, name = str(rng.choice(CITIES)), TOPICS[topic]
         about = f"{rng.choice(INTERESTS[name][1])} in {city}, for everybody who likes {INTERESTS[name][0]}"
         groups.append(dict(item_id=f"g{number:03d}", kind="group", about=about, city=city, topics=[name],
-                           published=str(iso(START_MS + np.int64(day[number] * DAY_MS)))))  # fmt: skip
+                           published=str(founded[number])))  # fmt: skip
     return groups
 
 
@@ -106,7 +107,7 @@ def make_friendships(rng: np.random.Generator, users: Records, opened: Array, da
 
 
 def make_memberships(rng: np.random.Generator, users: Records, groups: Records, opened: Array, friendships: Pairs, days: int) -> Pairs:
-    """(person, group code) and since when. `opened` (people, then groups). First members share the topic, mostly the city; friends follow."""
+    """(person, group code) and since when. `opened` (people, then groups). First members share the topic and mostly the city."""
     friends: list[list[int]] = [[] for _ in users]
     for a, b in friendships:
         friends[a].append(b)

@@ -1,6 +1,7 @@
 """Drawing a shop and its log. The same seed and settings give the same bytes."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ def _make_items(rng: np.random.Generator, count: int, days: int) -> Records:
     return items
 
 
-def _effects(kinds: dict[str, tuple[str, ...]]) -> dict[str, Array]:
+def _effects(kinds: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     """(S, T, values) logits of each context field."""
     effects = {}
     for kind, values in kinds.items():
@@ -111,7 +112,7 @@ def make_world(rng: np.random.Generator, users: int, items: int, days: int, fine
     taste = BASE + INTEREST * interest + _table(SEGMENT_TASTE, SEGMENTS, TOPICS)[segment]
     home = np.eye(len(KINDS["place"]))[rng.integers(len(KINDS["place"]), size=users)]
     tilt = rng.gamma(4, size=(users, 1, len(KINDS["device"]))), rng.gamma(4, size=(users, 1, len(KINDS["mood"])))
-    world = dict(
+    world: dict[str, Any] = dict(
         users=people,
         items=goods,
         taste=taste + rng.normal(0, TASTE_STD, taste.shape),
@@ -121,7 +122,7 @@ def make_world(rng: np.random.Generator, users: int, items: int, days: int, fine
         device_p=normalise(DEVICE_P * tilt[0]),
         mood_p=normalise(MOOD_P * tilt[1]),
     )
-    finest = _finer_parts(rng, users, goods) if finer else {}
+    finest: dict[str, Any] = _finer_parts(rng, users, goods) if finer else {}
     return World(**world, **_effects(KINDS | (FINER_KINDS if finer else {})), **finest)
 
 

@@ -142,7 +142,7 @@ class SocialWorld:
         A float for scalars, else an array of the broadcast shape. Raises DataError for an unknown id.
         """
         user, item = self._codes(user_id, item_id)
-        logit, mean = self.logit(user, item, np.asarray(mutual)), np.float64(0)
+        logit, mean = self.logit(user, item, np.asarray(mutual)), np.zeros(())
         for part, device, surface in np.ndindex(*(len(values) for values in KINDS.values())):
             chance = DAYPART_P[part] * self.device_p[user, part, device] * self.surface_p[user, part, surface]
             effect = self.moment(item, *(np.asarray(code) for code in (part, device, surface)))

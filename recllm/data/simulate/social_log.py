@@ -1,6 +1,7 @@
 """Drawing a social network and its log, request by request: every accepted suggestion is a relation of what comes after."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,22 +124,20 @@ def unrelated(world: SocialWorld, user: Array, item: Array, context: Array, mutu
 
 
 def _tables(rng: np.random.Generator, world: SocialWorld, requests: pd.DataFrame, rows: dict[str, Array], slate: int) -> Tables:
-    row = requests.loc[requests.index.repeat(slate)]
+    row, names = requests.loc[requests.index.repeat(slate)], world.item_index.to_numpy()
     user, item, mutual, p_click, click = row["user"].to_numpy(), *(rows[name] for name in ("item", "mutual", "p_click", "click"))
     seconds = np.exp(rng.normal(1.8 + 1.5 * p_click + 0.3 * click, DURATION_STD)).round(3).clip(0.001)
     seconds[rng.random(len(row)) < ZERO_DURATION] = 0.0
-    ids = {"user_id": world.user_index.to_numpy()[user], "item_id": world.item_index.to_numpy()[item]}
+    ids = {"user_id": world.user_index.to_numpy()[user], "item_id": names[item]}
     request_id = np.char.mod("r%07d", row.index.to_numpy())
     named = {kind: np.array(KINDS[kind], dtype=object)[row[kind]] for kind in ("device", "surface")}
     context = world.moment(item, *(row[kind].to_numpy() for kind in KINDS))
-    since = [(since, *pair) for pair, since in zip([r[:2] for r in world.relations], [r[2] for r in world.relations], strict=True)]
-    moments, users, others = (np.array(column, dtype=np.int64) for column in zip(*sorted(since), strict=True))
+    by_time = np.array(sorted((since, user, other) for user, other, since in world.relations), dtype=np.int64)
     outcome = {"click": click.astype(int), "purchase": rows["purchase"].astype(int), "duration": seconds}
     truth = {"mutual": mutual, "p_click": p_click, "p_click_blind": world.blind(**ids, mutual=mutual),
              "p_click_unrelated": unrelated(world, user, item, context, mutual), "p_purchase": rows["p_purchase"]}
     return {"interactions.csv": pd.DataFrame({**ids, "time": iso(row["time_ms"].to_numpy()), "request_id": request_id, **named, **outcome}),
-            "relations.csv": pd.DataFrame({"user": world.item_index.to_numpy()[users], "other": world.item_index.to_numpy()[others],
-                                           "since": iso(moments)}),
+            "relations.csv": pd.DataFrame({"user": names[by_time[:, 1]], "other": names[by_time[:, 2]], "since": iso(by_time[:, 0])}),
             "truth.parquet": pd.DataFrame({"request_id": request_id, **ids, **truth}),
             "users.jsonl": world.users, "items.jsonl": world.items}
 
@@ -155,5 +154,5 @@ def draw_social(seed: int, users: int, groups: int, days: int, requests_per_user
     network = Network(users, opened, friendships | memberships)
     requests = _draw_requests(rng, world, days, requests_per_user)
     rows = _draw_rows(rng, world, network, requests, slate)
-    world.relations.extend([user, other, since] for (user, other), since in sorted(network.finish().items()))
+    world = replace(world, relations=[[user, other, since] for (user, other), since in sorted(network.finish().items())])
     return world, _tables(rng, world, requests, rows, slate)
