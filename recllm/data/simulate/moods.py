@@ -36,7 +36,7 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
         "cosy under a blanket",
     ),
     "busy": (
-        "pressed for every second", "overloaded with errands", "racing against the clock", "a hectic schedule", "overbooked until noon",
+        "not a second to spare", "overloaded with errands", "racing against the clock", "a hectic schedule", "overbooked until noon",
         "scrambling to catch my bus", "multitasking like mad", "snowed in with projects", "stressed by appointments",
         "must leave immediately",
     ),
