@@ -37,7 +37,7 @@ def hours(log):
 
 def asked(log):
     """The arguments of World.probability, row by row."""
-    return {"user_id": log.user_id.to_numpy(), "item_id": log.item_id.to_numpy(), "hour": hours(log)} | {k: log[k].to_numpy() for k in FIELDS}
+    return {name: log[name].to_numpy() for name in ("user_id", "item_id", *FIELDS)} | {"hour": hours(log)}
 
 
 def plain_p(world, user, item, hour, context, style):
