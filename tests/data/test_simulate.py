@@ -208,10 +208,11 @@ def test_questions_the_world_cannot_answer_are_data_errors(shop, bad):
 
 
 def test_a_world_that_is_none_is_a_data_error(tmp_path):
-    # given a file that is no world, and none at all
+    # given two files that are no world, and none at all
     (tmp_path / "world.json").write_text('{"settings": {}}')
-    # then both are refused
-    for name in ("world.json", "missing.json"):
+    (tmp_path / "half.json").write_text('{"settings": {"world": "shop"}, "users": []}')
+    # then all are refused
+    for name in ("world.json", "half.json", "missing.json"):
         for load in (World.load, load_world):
             with pytest.raises(DataError, match="expected the world.json"):
                 load(tmp_path / name)

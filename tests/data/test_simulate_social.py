@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from recllm.config import load_config
 from recllm.data.prepare import prepare
-from recllm.data.simulate import SocialWorld, load_world, simulate
+from recllm.data.simulate import SocialWorld, World, load_world, simulate
 from recllm.data.simulate.common import START_MS
 from recllm.data.simulate.community import make_friendships, make_people
 from recllm.data.simulate.effects import DAYPART_OF_HOUR
@@ -224,6 +224,8 @@ def test_a_network_too_small_for_its_slates_and_another_world_are_refused(networ
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="delete it or choose another path"):
         simulate(folder, seed=3)
+    with pytest.raises(DataError, match="expected a simulated shop .*, found a simulated social"):
+        World.load(folder / "world.json")
 
 
 @pytest.mark.parametrize("bad", [{"user_id": "nobody"}, {"item_id": "g999"}, {"device": "tv"}, {"surface": "stories"}])

@@ -1,6 +1,5 @@
 """`simulate`: one call for both worlds; and the loader that gives the world of a folder."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from recllm.data.simulate import draw, social_log
 from recllm.data.simulate.effects import VERSION
 from recllm.data.simulate.files import Settings, Tables, checked, reusable, write_whole
 from recllm.data.simulate.social import SocialWorld
-from recllm.data.simulate.world import World
+from recllm.data.simulate.world import World, read_world
 from recllm.errors import DataError
 
 WORLDS: dict[str, type[World] | type[SocialWorld]] = {"shop": World, "social": SocialWorld}
@@ -17,11 +16,10 @@ FILES = {"shop": draw.FILES, "social": social_log.FILES}
 
 def load_world(path: str | os.PathLike[str]) -> World | SocialWorld:
     """The world of a world.json, of the class that it was drawn as. Raises DataError where the file is missing or something else."""
-    try:
-        kind = WORLDS[json.loads(Path(path).read_text(encoding="utf-8"))["settings"]["world"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected the world.json of a simulation, found none ({error!r}): simulate again") from error
-    return kind.load(path)
+    kind, _ = read_world(path)
+    if kind not in WORLDS:
+        raise DataError(f"{path}: expected a simulated world of kind {' or '.join(WORLDS)}, found {kind}: simulate again")
+    return WORLDS[kind].load(path)
 
 
 def _draw(settings: Settings) -> tuple[World | SocialWorld, Tables]:

@@ -7,7 +7,7 @@ the friends in it) at that moment, and effects of daypart, device and surface by
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,7 @@ PURCHASE_BASE, PURCHASE_TASTE, PURCHASE_RELATED = -2.3, 0.5, 0.6
 class SocialWorld:
     """Everything that decides a click. U users, who are the first U of the I items; groups follow."""
 
+    KIND: ClassVar = "social"
     users: Records  # user_id, age, city, interests
     items: Records  # item_id, kind, about, city, topics, published (ISO, UTC)
     relations: list[list[int]]  # (user code, other's item code, since in UTC ms), friendships once, with user < other

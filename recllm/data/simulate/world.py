@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ GRID_CELLS = 8192 * 192  # of one block of `blind`, to bound the memory
 class World:
     """Everything that decides a click. U users, I items, S segments, T topics; probabilities sum to 1 over the last axis."""
 
+    KIND: ClassVar = "shop"
     users: Records  # user_id, age, gender, interests, segment
     items: Records  # item_id, title, topic, brand, price, bid, published (ISO, UTC); of a finer world also look
     taste: Array  # (U, T) logits, the base rate included
@@ -191,11 +192,22 @@ def save_world(world: Any, path: str | os.PathLike[str], settings: dict[str, Any
     Path(path).write_text(json.dumps({"settings": settings, **plain}), encoding="utf-8")
 
 
-def stored_parts(cls: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Fields of a world of this class from its file, records as they are, numbers as arrays. Raises DataError for anything else."""
+def read_world(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+    """(shop or social, everything in the file). Raises DataError where the file is missing or something else."""
     try:
         plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        parts: Any = {f.name: plain[f.name] for f in fields(cls)}
+        return str(plain["settings"]["world"]), plain
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected the world.json of a simulation, found none ({error!r}): simulate again") from error
+
+
+def stored_parts(cls: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Fields of a world of this class from its file, records as they are, numbers as arrays. Raises DataError for anything else."""
+    kind, plain = read_world(path)
+    if kind != cls.KIND:
+        raise DataError(f"{path}: expected a simulated {cls.KIND} (data.simulate.world), found a simulated {kind}")
+    try:
+        parts: Any = {f.name: plain[f.name] for f in fields(cls)}
+    except KeyError as error:
+        raise DataError(f"{path}: expected the world.json of a simulation, found none with {error}: simulate again") from error
     return {k: v if v is None or k in ("users", "items", "relations") else np.array(v) for k, v in parts.items()}
