@@ -87,8 +87,9 @@ class Simulation(Strict):
 
     @model_validator(mode="after")
     def _settings_fit_world(self) -> "Simulation":
-        odd = {"groups"} if self.world == "shop" else {"items", "finer"}
-        if found := sorted(odd & self.model_fields_set):
+        odd = ["groups"] if self.world == "shop" else ["finer", "items"]
+        # by value and not by presence: a whole config that was dumped and read again names every setting
+        if found := [name for name in odd if getattr(self, name) != type(self).model_fields[name].default]:
             raise ValueError(f"expected no {', '.join(found)} for world: {self.world}: leave it out, or choose the other world")
         return self
 

@@ -189,3 +189,7 @@ def test_settings_of_the_other_world_are_refused():
         load_config("configs/moments.yaml", ["data.simulate.groups=9"])
     with pytest.raises(ConfigError, match="expected no finer, items for world: social"):
         load_config("configs/social.yaml", ["data.simulate.items=20", "data.simulate.finer=true"])
+    # and a whole config that was dumped can be read again
+    for name in ("ads", "moments", "social"):
+        config = load_config(f"configs/{name}.yaml")
+        assert type(config).model_validate(config.model_dump(by_alias=True)) == config
