@@ -79,14 +79,25 @@ class Split(Strict):
 
 
 class Simulation(Strict):
-    """Settings of the simulated shop (recllm/data/simulate), for `format: simulate`."""
+    """Settings of the simulated log (recllm/data/simulate), for `format: simulate`: a shop, or a social network."""
 
+    world: Literal["shop", "social"] = "shop"
     seed: int = Field(default=0, ge=0)
     users: int = Field(default=800, ge=2)
-    items: int = Field(default=300, ge=10)
+    items: int = Field(default=300, ge=10, description="products of the shop")
+    groups: int = Field(default=120, ge=1, description="of the social network, whose other items are its users")
     days: int = Field(default=28, ge=3)
     requests_per_user: int = Field(default=33, ge=1)
     slate: int = Field(default=3, ge=1)
+    finer: bool = Field(default=False, description="shop only: weather, companion, the mood in free text, and the items' look")
+
+    @model_validator(mode="after")
+    def _settings_fit_world(self) -> "Simulation":
+        odd = ["groups"] if self.world == "shop" else ["finer", "items"]
+        # by value and not by presence: a whole config that was dumped and read again names every setting
+        if found := [name for name in odd if getattr(self, name) != type(self).model_fields[name].default]:
+            raise ValueError(f"expected no {', '.join(found)} for world: {self.world}: leave it out, or choose the other world")
+        return self
 
 
 class DataConfig(Strict):

@@ -1,4 +1,4 @@
-"""The simulated shop: its files, its truth and its promises."""
+"""The simulated shop in its plain form: its files, its truth and its promises."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recllm.data.simulate import World, simulate
+from recllm.data.simulate import World, load_world, simulate
 from recllm.data.simulate.effects import KINDS
 from recllm.errors import DataError
 
@@ -38,10 +38,11 @@ def test_the_files_have_the_promised_columns_and_the_truth_has_the_rows_of_the_l
     assert list(log) == ["user_id", "item_id", "time", "request_id", "place", "device", "mood", "click", "purchase", "duration", "bid"]
     assert list(truth) == ["request_id", "user_id", "item_id", "p_click", "p_click_blind", "p_purchase"]
     assert list(users) == ["user_id", "age", "gender", "interests", "segment"]
-    assert list(items) == ["item_id", "title", "topic", "brand", "price", "published"]
+    assert list(items) == ["item_id", "title", "topic", "brand", "price", "bid", "published"]
     assert len(log) == 60 * 60 * 3 and log.time.is_monotonic_increasing and log.time.str.endswith("Z").all()
     pd.testing.assert_frame_equal(log[["request_id", "user_id", "item_id"]], truth[["request_id", "user_id", "item_id"]])
     assert not log.duplicated(["request_id", "item_id"]).any()
+    np.testing.assert_allclose(log.item_id.map(items.set_index("item_id").bid), log.bid)
 
 
 def test_a_fifth_of_the_items_arrives_during_the_log_and_none_is_shown_before(shop):
@@ -141,9 +142,10 @@ def test_a_finished_simulation_is_reused_and_gives_the_same_world(shop):
     head = asked(log.head(50))
     np.testing.assert_array_equal(again.probability(**head, hour=9), world.probability(**head, hour=9))
     np.testing.assert_array_equal(again.purchase(head["user_id"], head["item_id"]), world.purchase(head["user_id"], head["item_id"]))
+    assert isinstance(load_world(folder / "world.json"), World)
 
 
-@pytest.mark.parametrize("change", ["other settings", "other version", "a file is missing", "foreign file", "no folder"])
+@pytest.mark.parametrize("change", ["other settings", "other world", "other version", "a file is missing", "foreign file", "no folder"])
 def test_any_other_content_is_refused_and_left_alone(tmp_path, change):
     # given a folder with something else in it
     folder, settings = tmp_path / "shop", {"users": 4, "items": 20, "days": 2, "requests_per_user": 2}
@@ -159,10 +161,10 @@ def test_any_other_content_is_refused_and_left_alone(tmp_path, change):
         (folder / "world.json").write_text(json.dumps(plain))
     if change == "a file is missing":
         (folder / "truth.parquet").unlink()
-    before = sorted(tmp_path.rglob("*"))
+    before, others = sorted(tmp_path.rglob("*")), {"other settings": {"seed": 5}, "other world": {"world": "social"}}
     # when a simulation is asked for there, then it is refused and nothing changes
     with pytest.raises(DataError, match="delete it or choose another path"):
-        simulate(folder, **{**settings, "seed": 5} if change == "other settings" else settings)
+        simulate(folder, **{**settings, **others.get(change, {})})
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -183,7 +185,7 @@ def test_a_failure_leaves_nothing_behind_and_an_empty_folder_is_used(tmp_path, m
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
 
 
-@pytest.mark.parametrize("bad", [{"users": 0}, {"seed": -1}, {"days": 1.5}, {"slate": 50}])
+@pytest.mark.parametrize("bad", [{"users": 0}, {"seed": -1}, {"days": 1.5}, {"slate": 50}, {"world": "village"}])
 def test_settings_out_of_range_are_refused(tmp_path, bad):
     # given a setting that makes no sense, then it is named, and nothing is written
     with pytest.raises(DataError, match=f"data.simulate.{next(iter(bad))}: expected"):
@@ -194,7 +196,7 @@ def test_settings_out_of_range_are_refused(tmp_path, bad):
 @pytest.mark.parametrize(
     "bad",
     [{"user_id": "nobody"}, {"item_id": "none"}, {"mood": "bussy"},
-     {"hour": -1}, {"hour": 24}, {"hour": 7.5}, {"time_ms": 0}, {"hour": None}],
+     {"hour": -1}, {"hour": 24}, {"hour": 7.5}, {"time_ms": 0}, {"hour": None}, {"weather": "sunny"}],
 )  # fmt: skip
 def test_questions_the_world_cannot_answer_are_data_errors(shop, bad):
     # given one wrong argument
@@ -206,9 +208,11 @@ def test_questions_the_world_cannot_answer_are_data_errors(shop, bad):
 
 
 def test_a_world_that_is_none_is_a_data_error(tmp_path):
-    # given a file that is no world, and none at all
+    # given two files that are no world, and none at all
     (tmp_path / "world.json").write_text('{"settings": {}}')
-    # then both are refused
-    for name in ("world.json", "missing.json"):
-        with pytest.raises(DataError, match="expected the world.json"):
-            World.load(tmp_path / name)
+    (tmp_path / "half.json").write_text('{"settings": {"world": "shop"}, "users": []}')
+    # then all are refused
+    for name in ("world.json", "half.json", "missing.json"):
+        for load in (World.load, load_world):
+            with pytest.raises(DataError, match="expected the world.json"):
+                load(tmp_path / name)

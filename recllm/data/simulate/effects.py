@@ -2,7 +2,7 @@
 
 import numpy as np
 
-VERSION = 2  # of the simulator: raise it with every change of this package that changes what is written
+VERSION = 3  # of the simulator: raise it with every change of this package that changes what is written
 BASE, INTEREST = -3.6, 1.6  # logits
 STRENGTH = 0.58  # of the effects of context below
 TASTE_STD, QUALITY_STD = 0.05, 0.05  # logits that no field explains
@@ -16,10 +16,14 @@ KINDS: dict[str, tuple[str, ...]] = {
     "device": ("mobile", "desktop", "tv"),
     "mood": ("relaxed", "busy", "curious", "tired"),
 }
+FINER_KINDS: dict[str, tuple[str, ...]] = {"weather": ("sunny", "rainy", "cold"), "companion": ("alone", "partner", "family")}
 DAYPART_OF_HOUR = np.array([0] * 6 + [1] * 5 + [2] * 6 + [3] * 6 + [0])
 DAYPART_P = np.array([[0.35, 0.1, 0.2, 0.35], [0.1, 0.3, 0.2, 0.4], [0.1, 0.35, 0.3, 0.25], [0.1, 0.35, 0.35, 0.2]])
 DEVICE_P = np.array([[0.4, 0.25, 0.35], [0.6, 0.3, 0.1], [0.4, 0.5, 0.1], [0.35, 0.2, 0.45]])  # (daypart, device)
 MOOD_P = np.array([[0.3, 0.1, 0.2, 0.4], [0.2, 0.45, 0.2, 0.15], [0.2, 0.4, 0.3, 0.1], [0.4, 0.15, 0.2, 0.25]])
+WEATHER_P = np.array([[0.25, 0.5, 0.25], [0.6, 0.25, 0.15], [0.6, 0.2, 0.2], [0.25, 0.3, 0.45]])  # (place, weather)
+COMPANION_P = np.array([[0.6, 0.25, 0.15], [0.45, 0.2, 0.35], [0.65, 0.15, 0.2], [0.3, 0.35, 0.35]])  # (daypart, companion)
+HELD_OUT_SHARE = 0.2  # of the rows, the last by time: validation and test of the usual split
 
 # topic -> (typical price, product words, closing words)
 CATALOGUE: dict[str, tuple[float, tuple[str, ...], tuple[str, ...]]] = {
@@ -60,15 +64,17 @@ ADJECTIVES = ("classic", "fine", "new", "popular", "premium", "simple", "smart",
 
 # Topics share two rhythms, so that a log of this size suffices to learn them; context value -> change of the click logit, before
 # STRENGTH; the value names are unique over all kinds.
-ON_THE_GO = dict(morning=2.0, evening=-1.2, busy=1.2, relaxed=-1.0, mobile=0.8, tv=-0.8, Lisbon=0.8)
-AT_HOME = dict(evening=1.4, morning=-1.6, relaxed=1.2, busy=-1.2, tv=1.2, mobile=-0.6, Madrid=0.8)
+ON_THE_GO = dict(morning=2.0, evening=-1.2, busy=1.2, relaxed=-1.0, mobile=0.8, tv=-0.8, Lisbon=0.8, sunny=0.9, rainy=-0.9)
+AT_HOME = dict(evening=1.4, morning=-1.6, relaxed=1.2, busy=-1.2, tv=1.2, mobile=-0.6, Madrid=0.8, rainy=0.9, sunny=-0.9)
+ALONE = dict(alone=0.9, family=-0.9)
+TOGETHER = dict(partner=0.6, family=0.9, alone=-0.9)
 EFFECTS: dict[str, dict[str, float]] = {
-    "coffee": ON_THE_GO,
-    "films": AT_HOME,
-    "running": ON_THE_GO,
-    "cooking": AT_HOME,
-    "travel": ON_THE_GO,
-    "books": AT_HOME,
+    "coffee": ON_THE_GO | ALONE,
+    "films": AT_HOME | TOGETHER,
+    "running": ON_THE_GO | ALONE,
+    "cooking": AT_HOME | TOGETHER,
+    "travel": ON_THE_GO | TOGETHER,
+    "books": AT_HOME | ALONE,
 }
 # (segment, topic) -> what is added to the effects above for this segment only
 TWISTS: dict[tuple[str, str], dict[str, float]] = {
@@ -82,3 +88,21 @@ SEGMENT_TASTE: dict[str, dict[str, float]] = {
     "retired": dict(books=0.7),
 }
 AGES = {"student": (18, 28), "parent": (28, 50), "professional": (25, 62), "retired": (62, 85)}  # years: from, below
+
+# A hidden style of every item: no text or category tells it, only the item's `look`. Its effects (logits) sum to nothing over the styles
+# and nearly so over the segments, so that an item's overall click rate says little about its style.
+STYLES = ("calm", "vivid", "dark")
+STYLE_P = np.full(len(STYLES), 1 / len(STYLES))
+SEGMENT_STYLE: dict[str, dict[str, float]] = {
+    "student": dict(vivid=0.75, calm=-0.75),
+    "parent": dict(calm=0.75, dark=-0.75),
+    "professional": dict(dark=0.75, vivid=-0.75),
+    "retired": dict(calm=0.35, vivid=-0.35),
+}
+MOOD_STYLE: dict[str, dict[str, float]] = {
+    "relaxed": dict(calm=0.4, vivid=-0.4),
+    "busy": dict(vivid=0.4, dark=-0.4),
+    "curious": dict(vivid=0.4, calm=-0.4),
+    "tired": dict(dark=0.4, vivid=-0.4),
+}
+LOOK_WIDTH, LOOK_NOISE, LOOK_MISSING = 16, 1.0, 0.1
