@@ -132,6 +132,7 @@ class Schema(Strict):
     item_category: ItemFields = {}
     item_number: ItemFields = {}
     item_vector: ItemFields = {}
+    item_info: ItemFields = Field(default={}, description="kept with the item for lists (a bid, a link): no input of the model")
     published: Annotated[TimeColumn | None, BeforeValidator(_column)] = None
     relations: Relations | None = None
     outcomes: dict[str, Outcome]
@@ -155,7 +156,7 @@ class Schema(Strict):
     def _names(self) -> None:
         """Names that would collide in a prepared table are refused here, by name."""
         events = [*self.context, *self.outcomes]
-        tables = [*self.profile, *self.item_text, *self.item_category, *self.item_number, *self.item_vector]
+        tables = [*self.profile, *self.item_text, *self.item_category, *self.item_number, *self.item_vector, *self.item_info]
         clash = sorted({n for n in events if events.count(n) > 1} | ({*events, *tables} & RESERVED)
                        | (set(self.outcomes) & RESERVED_OUTCOMES))
         if clash:

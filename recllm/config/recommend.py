@@ -64,7 +64,7 @@ class RecommendConfig(Strict):
             if name in schema.binary and least > 1:
                 raise ValueError(f"recommend.thresholds.{name}: expected a probability from 0 to 1, found {least}")
         groups = dict.fromkeys([*schema.item_category, *schema.item_text])
-        items = list(dict.fromkeys([*schema.item_text, *schema.item_category, *schema.item_number]))
+        items = list(dict.fromkeys([*schema.item_text, *schema.item_category, *schema.item_number, *schema.item_info]))
         return [("recommend.weights", [*self.weights], list(schema.outcomes)),
                 ("recommend.outcome", [self.outcome], schema.binary[:1] if self.auction else schema.binary),
                 ("recommend.title", [self.title], items), ("recommend.value", [self.value], items),

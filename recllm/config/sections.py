@@ -187,7 +187,7 @@ class Config(Strict):
     def _sections_agree(self) -> "Config":
         """What one section names, another must declare: a typo is found here and not after an hour of training."""
         schema = self.columns
-        items = [*schema.item_text, *schema.item_category, *schema.item_number]
+        items = [*schema.item_text, *schema.item_category, *schema.item_number, *schema.item_info]
         fields = [*schema.context, *schema.profile, *MADE_SLICES]
         checks: list[tuple[str, list[str | None], list[str]]] = [
             ("evaluation.slices", [*(self.evaluation.slices or [])], fields), *self.recommend.names(schema)]

@@ -21,13 +21,16 @@ def item_columns(schema: Schema) -> dict[str, str]:
     columns |= {name: number(f.column or name) for name, f in schema.item_number.items()}
     columns |= {name: f"list_transform({values(f.column or name, f.separator)}, lambda x: TRY_CAST(x AS DOUBLE))"
                 for name, f in schema.item_vector.items()}
+    # no precise form of its own: a field that has another role keeps that one's
+    columns = {name: values(f.column or name, f.separator) if f.list else text(f.column or name)
+               for name, f in schema.item_info.items()} | columns
     return columns | ({"published": moment(schema.published)} if schema.published else {})
 
 
 def item_needs(schema: Schema) -> dict[str, str]:
     """Schema key -> raw column that the items table must have."""
     groups = {"item_text": schema.item_text, "item_category": schema.item_category,
-              "item_number": schema.item_number, "item_vector": schema.item_vector}
+              "item_number": schema.item_number, "item_vector": schema.item_vector, "item_info": schema.item_info}
     needed = {"item": schema.item} | {f"{group}.{n}": f.column or n for group, fields in groups.items() for n, f in fields.items()}
     return needed | ({"published": schema.published.column} if schema.published else {})
 

@@ -10,6 +10,7 @@ from recllm.evaluation.features import FeatureTable
 from recllm.evaluation.sequences import sequences
 from recllm.feed.examples import Examples
 from recllm.model.fields_recllm import as_list, as_text
+from recllm.model.relations_recllm import NAMES
 from recllm.model.timeline_recllm import DAY, GAP_NAMES, gap_code, local_parts, running_sums
 
 MOST_COLUMNS = 64  # values of a list field that get a column of their own
@@ -52,6 +53,13 @@ def _columns(name: str, values: list[Any], many: bool, train: list[Any], number:
     return {f"{name}={v}": np.array([v in s for s in sets], dtype=float) for v in sorted(counts.index[:MOST_COLUMNS])}
 
 
+def _related(examples: Examples) -> dict[str, np.ndarray]:
+    """What the user's relations say of each candidate as they stood at the request, in the order of the examples."""
+    assert examples.relations is not None
+    parts = [examples.relations.paths(g.user).features(g.item, examples.timeline.time[g.row]) for g in examples.groups]
+    return {f"relations_{name}": column for name, column in zip(NAMES, np.concatenate(parts).T, strict=True)}
+
+
 def feature_table(examples: Examples) -> FeatureTable:
     """Every counter and every field of each candidate, in the order of the examples. Vocabularies come from train alone."""
     log, schema = examples.log, examples.processor.spec["schema"]
@@ -84,6 +92,8 @@ def feature_table(examples: Examples) -> FeatureTable:
     if schema["published"]:
         published = log.published[item]
         made["item"]["item_age_days"] = np.where(published >= 0, np.maximum(time - published, 0) / DAY, np.nan)
+    if examples.relations is not None:
+        made["relations"] = _related(examples)
     groups |= {group: list(columns) for group, columns in made.items()}
     fields = pd.DataFrame({k: v for columns in made.values() for k, v in columns.items()})
     return FeatureTable(pd.concat([frame, fields], axis=1), {n: labels[:, i] for i, n in enumerate(examples.names)}, groups,

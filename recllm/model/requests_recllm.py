@@ -46,8 +46,8 @@ class RequestReader:
         self.schema: dict[str, Any] = processor.spec["schema"]
         self.index = {item: row for row, item in enumerate(processor.items.ids)}
         self.context_fields = [*(s.name for s in processor.by_group["context"]), *processor.numbers, *processor.texts]
-        groups = ("item_text", "item_category", "item_number", "item_vector")
-        self.item_fields = list(dict.fromkeys(name for group in groups for name in self.schema[group]))
+        groups = ("item_text", "item_category", "item_number", "item_info", "item_vector")
+        self.item_fields = list(dict.fromkeys(name for group in groups for name in self.schema.get(group, {})))
         self.warned = False
 
     def read(self, request: dict[str, Any]) -> Prepared:

@@ -31,8 +31,8 @@ def call_settings(release: dict[str, Any], call: dict[str, Any], schema: dict[st
 
 
 def _check(call: dict[str, Any], schema: dict[str, Any], outcomes: list[str], binary: list[str]) -> None:
-    groups = ("item_text", "item_category", "item_number", "item_vector")
-    fields = list(dict.fromkeys(name for group in groups for name in schema[group]))
+    groups = ("item_text", "item_category", "item_number", "item_info", "item_vector")
+    fields = list(dict.fromkeys(name for group in groups for name in schema.get(group, {})))
     known = {"strategy": list(STRATEGIES), "value": fields, "outcome": binary}
     for name, chosen in call.items():
         if name not in OPTIONS:

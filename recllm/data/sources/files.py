@@ -39,8 +39,10 @@ def detect(path: Path, declared: str) -> str:
 
 
 def _csv(path: Path, delimiter: str | None) -> str:
-    options = f"delim={literal(delimiter)}, quote='\"', escape='\"', header=true" if delimiter else "header=true"
-    return f"read_csv({literal(path)}, all_varchar=true, store_rejects=true, null_padding=false, strict_mode=true, {options})"
+    # quotes are declared, never guessed: a sample without one would make later quoted fields malformed
+    delim = f"delim={literal(delimiter)}, " if delimiter else ""
+    return (f"read_csv({literal(path)}, all_varchar=true, store_rejects=true, null_padding=false, strict_mode=true, {delim}"
+            f"quote='\"', escape='\"', header=true)")
 
 
 def _jsonl(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
