@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ["errors", "schema", "config", "data", "model", "feed", "evaluation", "training", "recommend", "release", "cli"]
+ROOMS = ["errors", "schema", "config", "data", "model", "feed", "evaluation", "training", "recommend", "release", "commands", "cli"]
 FILES = sorted((ROOT / "recllm").rglob("*.py"))
 HUB = sorted((ROOT / "recllm" / "model").glob("*_recllm.py"))
 

@@ -46,7 +46,7 @@ def text(found: dict[str, Any]) -> str:
     header, lines = _grid(found, "fresh")
     widths = [max(len(row[i]) for row in [header, *lines]) for i in range(len(header))]
     shown = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *lines]]
-    return "\n".join([*shown, "* best of the line; mean over seeds, intervals in the results file", *truth(found), *_revenue(found)])
+    return "\n".join([*shown, "* best of the line; mean over seeds, intervals in the results file", *facts(found)])
 
 
 def truth(found: dict[str, Any]) -> list[str]:
@@ -54,8 +54,35 @@ def truth(found: dict[str, Any]) -> list[str]:
     facts = found.get("truth")
     if not facts:
         return []
-    return [f"against the known truth: {facts['recovered']:.0%} of the log-loss gap between the best context-blind predictor and the truth "
+    said = [f"against the known truth: {facts['recovered']:.0%} of the log-loss gap between the best context-blind predictor and the truth "
             f"recovered, mean |p - truth| {facts['mean_error']:.3f}; with shuffled context {facts['shuffled_context_recovered']:.0%}"]
+    if "ideal" in facts:
+        said.append("click AUC of the truth and of the best that lacks something: "
+                    + ", ".join(f"{name.replace('_', ' ')} {ideal['auc']:.3f}" for name, ideal in facts["ideal"].items()))
+        parts = {**facts["missing"], **{f"{n} shuffled": v for n, v in facts["shuffled"].items() if n != "everything"}}
+        said.append("recllm's first seed with one input changed in every test row, click AUC and share recovered: "
+                    + ", ".join(f"{name}{' unknown' if name in facts['missing'] else ''} {f['auc']:.3f} ({f['recovered']:.0%})"
+                                for name, f in parts.items()))
+    return said
+
+
+def variants(found: dict[str, Any]) -> list[str]:
+    """One line for each variant of the same simulated log: the share it recovers."""
+    return [f"{name}: {facts['truth']['recovered']:.0%} of the gap recovered, mean |p - truth| {facts['truth']['mean_error']:.3f}"
+            for name, facts in (found.get("also") or {}).items() if facts.get("truth")]
+
+
+def betrayals(found: dict[str, Any]) -> list[str]:
+    """One line on the probes of sampled negatives."""
+    if not found.get("probes"):
+        return []
+    said = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in found["probes"].items())
+    return [f"Click AUC of what must not tell drawn from logged candidates: {said}."]
+
+
+def facts(found: dict[str, Any]) -> list[str]:
+    """Everything that is known beside the table, a line each."""
+    return [*truth(found), *variants(found), *_revenue(found), *betrayals(found)]
 
 
 def _revenue(found: dict[str, Any]) -> list[str]:
@@ -74,7 +101,7 @@ def markdown(found: dict[str, Any], counters: str = "fresh") -> str:
                 f"From `{found['command']}`, commit {found['commit'][:8]}."]
     out += [f"A baseline is ahead of recllm in: {'; '.join(leads)}."] if leads else ["No baseline is ahead of recllm in this table."]
     out += both_counters(found)
-    more = [line for fact in (*truth(found), *_revenue(found)) for line in ("", fact)]
+    more = [line for fact in facts(found) for line in ("", fact)]
     return "\n".join([*out, *more])
 
 
@@ -126,7 +153,7 @@ def ahead(found: dict[str, Any], counters: str = "fresh") -> list[str]:
     known, said = cells(found, counters), []
     for (model, task, metric), row in known.items():
         own = known.get(("recllm", task, metric))
-        if model == "recllm" or own is None or metric not in SHOWN or metric == "coverage":
+        if model in ("recllm", *(found.get("also") or {})) or own is None or metric not in SHOWN or metric == "coverage":
             continue
         gain = own["mean"] - row["mean"] if metric in LOWER_IS_BETTER else row["mean"] - own["mean"]
         if gain > 0:

@@ -7,25 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from recllm.config import Config
-from recllm.config.recommend import Auction
-from recllm.data.simulate import World
 from recllm.errors import DataError
 from recllm.evaluation.baselines import create
 from recllm.evaluation.evaluator import evaluate
 from recllm.evaluation.features import FeatureTable
 from recllm.evaluation.predictions import label_frame, with_baseline, with_model
+from recllm.evaluation.probes import probes
 from recllm.evaluation.reliability import reliability
-from recllm.evaluation.revenue import BLIND, revenue
 from recllm.evaluation.tables import feature_table
 from recllm.feed.score import score
 from recllm.training.run import load_trained
 from recllm.training.setup import TEST, TRAIN, VALIDATION, Setup
+from recllm.training.truth import revenue_facts, truth_facts
 
 Say = Callable[[str], None]
 
@@ -99,65 +97,6 @@ def _export(tables: dict[int, FeatureTable], folder: Path) -> None:
         pd.concat([tables[split].frame, labels], axis=1).to_parquet(folder / f"{name}.parquet", index=False)
 
 
-def _truth_rows(config: Config, made: Setup, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a simulation's truth.parquet that belong to the test rows of `frame`, in its order."""
-    truth = pd.read_parquet(Path(config.data.interactions[0]).parent / "truth.parquet").set_index(["request_id", "item_id"])
-    request = made.log.frame["request"].to_numpy()[np.concatenate([g.row for g in made.examples(TEST).groups])]
-    return truth.loc[list(zip(request, np.array(made.log.items)[frame["item"]], strict=True))]
-
-
-def revenue_facts(config: Config, made: Setup, frames: dict[str, list[pd.DataFrame]]) -> dict[str, Any]:
-    """For a simulated log: what the click probabilities of each model (name -> a frame a seed) earn by auction on the test slates."""
-    frame = frames["recllm"][0]
-    truth = _truth_rows(config, made, frame)
-    world = World.load(Path(config.data.interactions[0]).parent / "world.json")
-    bids = pd.Series({item["item_id"]: item["bid"] for item in world.items})
-    bid = bids.loc[np.array(made.log.items)[frame["item"]]].to_numpy(dtype=np.float64)
-    p_true = truth["p_click"].to_numpy()
-    models = {"truth": [p_true], BLIND: [truth["p_click_blind"].to_numpy()]}
-    models |= {name: [f["p_click"].to_numpy() for f in seeds] for name, seeds in frames.items() if "p_click" in seeds[0]}
-    auction = (config.recommend.auction or Auction()).model_dump()
-    return revenue(frame["user"].to_numpy(), frame["request"].to_numpy(), bid, p_true, models, auction, config.evaluation.bootstrap)
-
-
-def truth_facts(config: Config, made: Setup, frames: list[pd.DataFrame]) -> dict[str, Any] | None:
-    """For a simulated log: how much of the log-loss gap between the best context-blind predictor and the truth is recovered.
-
-    `shuffled` is the same with the context columns of the test rows permuted among them: what remains without the moment.
-    """
-    if config.data.format != "simulate":
-        return None
-    rows = _truth_rows(config, made, frames[0])
-    y, p_true, p_blind = frames[0]["y_click"].to_numpy(), rows["p_click"].to_numpy(), rows["p_click_blind"].to_numpy()
-
-    def loss(p: np.ndarray) -> float:
-        return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
-
-    gap = loss(p_blind) - loss(p_true)
-    facts: dict[str, Any] = {"n": len(y), "logloss_truth": loss(p_true), "logloss_blind": loss(p_blind), "gap": gap}
-    found = [f["p_click"].to_numpy() for f in frames]
-    facts["recovered"] = float(np.mean([(loss(p_blind) - loss(p)) / gap for p in found]))
-    facts["mean_error"] = float(np.mean([np.abs(p - p_true).mean() for p in found]))
-    return facts
-
-
-def shuffled_facts(config: Config, made: Setup, facts: dict[str, Any]) -> dict[str, Any]:
-    """The recovered share when every test row's moment (context fields, hour, weekday) is that of another test row."""
-    examples = made.examples(TEST)
-    rows = np.flatnonzero(made.log.split == TEST)
-    other = np.random.default_rng(0).permutation(rows)
-    slots = [*made.processor.by_group["context"], *made.processor.by_group["time"]]
-    width = sum(s.width for s in slots) - 1  # the gap is no context column: it is computed from the history
-    timeline = examples.timeline
-    timeline.cat[rows, :width], timeline.weight[rows, :width] = timeline.cat[other, :width], timeline.weight[other, :width]
-    timeline.num[rows], timeline.text[rows] = timeline.num[other], timeline.text[other]
-    scores = score(made.model, examples, 4 * config.training.tokens_per_batch, made.model.device)
-    frame = with_model(label_frame(config, examples), made.model.heads, scores, config.columns.duration)
-    y, p = frame["y_click"].to_numpy(), frame["p_click"].to_numpy()
-    loss = float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
-    return {"shuffled_context_recovered": (facts["logloss_blind"] - loss) / facts["gap"]}
-
-
 def commit() -> str:
     """The repository's commit, `unknown` outside of one."""
     try:
@@ -166,17 +105,34 @@ def commit() -> str:
         return "unknown"
 
 
-def results(config: Config, seeds: list[int], command: str, *, export: Path | None = None, say: Say = print) -> dict[str, Any]:
-    """Everything that `scripts/evaluate.py` writes. Raises TrainingError where a seed is not trained."""
+def also_rows(files: dict[str, Path], more: dict[str, Any]) -> list[dict[str, Any]]:
+    """recllm's rows out of other results files, under other names: the same log with something left out. Their facts go to
+    `more["also"]`. Raises DataError for a file that is none."""
+    rows = []
+    for name, path in files.items():
+        found = read(path)
+        rows += [{**row, "model": name} for row in found["rows"] if row["model"] == "recllm"]
+        more.setdefault("also", {})[name] = {"command": found["command"], "commit": found["commit"], "truth": found.get("truth")}
+    return rows
+
+
+def results(config: Config, seeds: list[int], command: str, *, export: Path | None = None, also: dict[str, Path] | None = None,
+            say: Say = print) -> dict[str, Any]:
+    """Everything that `scripts/evaluate.py` writes; `also`: name -> results file of a variant. Raises TrainingError where a seed is not
+    trained."""
     for name in config.evaluation.baselines:
         create(name)  # an unknown name or a missing extra is found before anything is scored
     rows, made, frames = model_rows(config, seeds, say)
-    facts = truth_facts(config, made, frames)
-    if facts is not None:
-        facts |= shuffled_facts(config, made, facts)
-    kept = {"recllm": frames}
+    kept, more = {"recllm": frames}, dict[str, Any]()
+    if config.data.format == "simulate":
+        say("against the known probabilities")
+        more["truth"] = truth_facts(config, made, frames)
     rows += baseline_rows(config, made, seeds, say, export, kept)
-    more = {"truth": facts, "revenue": revenue_facts(config, made, kept)} if facts else {}
+    earned = revenue_facts(config, made, kept) if config.data.format == "simulate" else {}
+    more |= {"revenue": earned} if earned else {}
+    if config.data.negatives and config.data.negatives.window:
+        more["probes"] = probes(config, made.log)
+    rows += also_rows(also or {}, more)
     sampled = " Negatives are sampled: figures are on that distribution." if config.data.negatives else ""
     bins = reliability(frames, dict(config.columns.outcomes), config.evaluation.bootstrap)
     return {"command": command, "commit": commit(), "note": config.note + sampled, "seeds": seeds, "rows": rows, "reliability": bins,

@@ -21,8 +21,8 @@ from recllm.recommend.grids import base_grids, grids_over, shipped, short
 from recllm.recommend.moments import first_of_day, moments, raw_request
 from recllm.recommend.strategies import MOST, Ready, chosen_items, figure, slim, try_strategies
 from recllm.recommend.strategy_file import text, write_entry
-from recllm.training.results import _truth_rows, revenue_facts
 from recllm.training.setup import TEST, VALIDATION, setup
+from recllm.training.truth import revenue_facts, truth_rows
 
 DAY = 86_400_000
 
@@ -157,7 +157,7 @@ def test_revenue_of_a_simulated_shop_reads_the_bids_of_its_world(ads):
     # given a model that predicts the truth
     fresh = setup(ads, load_log(ads))
     frame = label_frame(ads, fresh.examples(TEST))
-    truth = _truth_rows(ads, fresh, frame)
+    truth = truth_rows(ads, fresh, frame["item"].to_numpy())
     found = revenue_facts(ads, fresh, {"recllm": [frame.assign(p_click=truth["p_click"].to_numpy())]})
     # then it earns what the truth earns, at the first price the most
     per = {(row["model"], row["payment"]): row for row in found["rows"]}

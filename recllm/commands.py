@@ -1,0 +1,191 @@
+"""What each command does: one function a command, from a validated configuration and parsed arguments to an exit status.
+
+Heavy modules are imported where they are used: `recllm prepare --check` needs no torch.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from recllm.config import Config
+from recllm.errors import ConfigError, did_you_mean
+
+PROBLEMS_SHOWN = 20
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def prepare(config: Config, args: argparse.Namespace) -> int:
+    from recllm.data.prepare import check, prepare
+    from recllm.data.report import reasons
+
+    if not args.check:
+        print(prepare(config, reuse=not args.again, say=_say).text(config))
+        return 0
+    words, found = reasons(config), 0
+    for path, result in check(config):
+        dropped = sum(result.dropped.values())
+        found += dropped
+        print(f"{path}: {result.rows:,} rows, {dropped:,} with a problem")
+        for rule, count in [*sorted(result.dropped.items()), *sorted(result.mended.items())]:
+            print(f"  {count:>9,}  {rule}: {words.get(rule, 'set to unknown, the row is kept')}")
+        for line, rule, row in result.problems[:PROBLEMS_SHOWN]:
+            print(f"{path}:{line}: {rule}: {(row or '')[:200]}")
+    return 1 if found else 0
+
+
+def train(config: Config, args: argparse.Namespace) -> int:
+    from recllm.training.run import train
+
+    train(config, seed=args.seed, again=args.again, init_from=args.init_from, say=_say)
+    return 0
+
+
+def evaluate(config: Config, args: argparse.Namespace) -> int:
+    from recllm.evaluation.drops import drops
+    from recllm.evaluation.page.plots import require
+    from recllm.evaluation.report import slices_text, text
+    from recllm.recommend.report import write_report
+    from recllm.training.results import read, results, write
+
+    committed = read(args.check_baseline) if args.check_baseline else None  # a wrong file is found before anything is scored
+    if args.report:
+        require()  # so is a missing extra
+    if args.results and (args.seeds or args.out or args.export_features):
+        raise ConfigError("--results takes figures that stand already: leave out --seeds, --out and --export-features, or --results")
+    if args.results:
+        found = read(args.results)
+    else:
+        given = sys.argv[1:]
+        command = args.command_name or " ".join(["scripts/evaluate.py", *(given[1:] if given[:1] == ["evaluate"] else given)])
+        if args.strategies:
+            return _strategies(config, args.seeds or [config.training.seed], command, args.out or config.folder / "strategies.json")
+        also = {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}
+        found = results(config, args.seeds or [config.training.seed], command, export=args.export_features, also=also, say=_say)
+        write(found, args.out or config.folder / "results.json")
+    print(text(found), slices_text(found), sep="\n\n")
+    if not args.results:
+        print(f"written to {args.out or config.folder / 'results.json'}")
+    if args.report:
+        write_report(config, found, args.report)
+        print(f"report in {args.report}")
+    worse = drops(found, committed, str(args.check_baseline)) if committed is not None else []
+    for drop in worse:
+        print(drop.text())
+    return 1 if worse else 0
+
+
+def _strategies(config: Config, seeds: list[int], command: str, out: Path) -> int:
+    from recllm.recommend.strategy_file import strategy_results, text, write_entry
+
+    found = strategy_results(config, seeds, command, say=_say)
+    write_entry(out, found)
+    print(text(found))
+    print(f"written to {out}")
+    return 0
+
+
+def release(config: Config, args: argparse.Namespace) -> int:
+    from recllm.release import release
+
+    folder = release(config, seed=args.seed, folder=args.out, results=args.results)
+    print(f'{folder}: transformers.pipeline("recommendation", model="{folder}", trust_remote_code=True)')
+    return 0
+
+
+def _recommender(config: Config, release: Path | None):
+    """The released recommender of a config."""
+    from recllm.model.modeling_recllm import RecllmModel
+    from recllm.model.processor_recllm import RecllmProcessor
+    from recllm.model.recommender_recllm import Recommender
+
+    folder = release or config.release
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"expected a release in {folder}, found none: run scripts/release.py with this config first")
+    return Recommender(RecllmModel.from_pretrained(folder), RecllmProcessor.from_pretrained(folder))
+
+
+def predict(config: Config, args: argparse.Namespace) -> int:
+    from recllm.recommend.batch import predict_file
+
+    rows = predict_file(_recommender(config, args.release), args.requests, args.out)
+    print(f"{args.out}: {rows:,} candidates")
+    return 0
+
+
+def recommend(config: Config, args: argparse.Namespace) -> int:
+    from recllm.feed.log import load_log
+    from recllm.recommend.users import request_for, table
+
+    if bool(args.user) == (args.all_users is not None or args.vectors is not None):
+        raise ConfigError("expected either --user NAME ..., or --all-users OUT.parquet and --vectors FOLDER or one of these two")
+    fields = dict(zip(args.rest[::2], args.rest[1::2], strict=False))
+    declared = ["time", *config.columns.context]
+    for flag in args.rest[::2]:
+        name = flag.removeprefix("--")
+        if not flag.startswith("--") or name not in declared or len(args.rest) % 2:
+            raise ConfigError(f'"{flag}": expected --field value with a declared context field ({", ".join(declared)}).'
+                              f"{did_you_mean(name, declared)}")
+    if not args.user:
+        return _everyone(config, args, {flag.removeprefix("--"): value for flag, value in fields.items()})
+    recommender = _recommender(config, args.release)
+    context, log = {flag.removeprefix("--"): value for flag, value in fields.items()}, load_log(config)
+    for user in args.user:
+        request = request_for(log, recommender.processor.rows, user, context)
+        print(f"user {user}: {len(request['history'])} events, {', '.join(f'{k} {v}' for k, v in request['context'].items())}")
+        entries = recommender.recommend(request, top_k=5 if args.top_k is None else args.top_k)
+        print(table(entries, config.recommend.title, config.columns.binary, config.columns.duration))
+    return 0
+
+
+def _everyone(config: Config, args: argparse.Namespace, context: dict[str, str]) -> int:
+    """`recommend` for all users: lists, vectors, or both."""
+    from recllm.feed.log import load_log
+    from recllm.recommend.everyone import Everyone, recommend_all, write_vectors
+    from recllm.recommend.parts import check_target
+
+    if args.all_users is not None:
+        check_target(args.all_users)  # before a model is loaded
+    everyone = Everyone(config, load_log(config), _recommender(config, args.release), args.release or config.release, context)
+    if args.vectors is not None:
+        items, users = write_vectors(everyone, args.vectors)
+        print(f"{args.vectors}: vectors of {items:,} items and {users:,} users; their dot product is the retrieval cosine")
+    if args.all_users is not None:
+        found = recommend_all(everyone, args.all_users, 10 if args.top_k is None else args.top_k)
+        print(f"{args.all_users}: {found.text()}")
+    return 0
+
+
+def replay(config: Config, args: argparse.Namespace) -> int:
+    from recllm.recommend.replay import replay
+    from recllm.training.run import load_trained
+
+    found = replay(load_trained(config, args.seed), _recommender(config, args.release), args.requests)
+    print(found.text())
+    return 0 if found.holds else 1
+
+
+def update(config: Config, args: argparse.Namespace) -> int:
+    from recllm.evaluation.update_report import text
+    from recllm.recommend.update import EPOCHS, RATE, update
+    from recllm.training.results import write
+
+    given = sys.argv[1:]
+    command = " ".join(["scripts/update.py", *(given[1:] if given[:1] == ["update"] else given)])
+    found = update(config, args.days, args.seeds or [config.training.seed], command, again=args.again, say=_say,
+                   epochs=EPOCHS if args.update_epochs is None else args.update_epochs, rate=RATE if args.rate is None else args.rate)
+    out = args.out or config.folder / "update.json"
+    write(found, out)
+    print(text(found))
+    print(f"written to {out}")
+    return 0
+
+
+def showcase(config: Config, args: argparse.Namespace) -> int:
+    from recllm.feed.log import load_log
+    from recllm.recommend.showcase import showcase
+
+    print(showcase(config, load_log(config), _recommender(config, args.release), args.user))
+    return 0
