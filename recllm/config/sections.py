@@ -137,6 +137,7 @@ class ModelSettings(Strict):
     item_id: bool = True
     item_id_dropout: float = Field(default=0.5, ge=0, lt=1)
     counters: bool = True
+    recent_days: list[float] = Field(default=[1.0, 7.0], description="item counts of so many last days, beside those of all time")
     cross_rank: int = Field(default=64, ge=0, description="width of the products of item and moment; 0 leaves them out")
 
 

@@ -19,7 +19,7 @@ RECENT = 7 * DAY  # ms: "lately" in the group `item_recent`
 
 def _counters(examples: Examples) -> tuple[pd.DataFrame, np.ndarray]:
     """Raw running sums of every candidate as it stood at its request, and its gap code: user, user in the item's categories, item,
-    item within the last RECENT ms. Frozen item counts stand still with both ends of that span: the last days that were booked."""
+    item within the last 7 days and within the last day. Frozen item counts stand still with both ends of that span: the last days that were booked."""
     processor = examples.processor
     names = ["events", *(f"{o}_{part}" for o in processor.counters.outcomes for part in ("n", "sum"))]
     parts, gaps = [], []
@@ -33,10 +33,10 @@ def _counters(examples: Examples) -> tuple[pd.DataFrame, np.ndarray]:
         time = examples.timeline.time[group.row]
         frozen = time if processor.frozen_after is None else np.minimum(time, processor.frozen_after)
         whole = processor.counts.read(group.item, frozen)
-        recent = np.maximum(whole - processor.counts.read(group.item, frozen - RECENT), 0)  # sums of seconds round to just below 0
-        parts.append(np.concatenate([running_sums(booked)[n], np.stack(within, 1), whole, recent], axis=1))
+        lately = [processor.counts.recent(group.item, frozen, span) for span in (RECENT, DAY)]
+        parts.append(np.concatenate([running_sums(booked)[n], np.stack(within, 1), whole, *lately], axis=1))
         gaps.append(gap_code(time, events.time, n))
-    columns = [f"{who}_{name}" for who in ("user", "user_category", "item", "item_recent") for name in names]
+    columns = [f"{who}_{name}" for who in ("user", "user_category", "item", "item_recent", "item_today") for name in names]
     return pd.DataFrame(np.concatenate(parts), columns=columns), np.concatenate(gaps)
 
 
@@ -68,9 +68,9 @@ def feature_table(examples: Examples) -> FeatureTable:
     labels = np.concatenate([examples.targets(i)[0] for i in range(len(examples))])
     train = np.flatnonzero(log.split == 0)
     frame, gap = _counters(examples)
-    size = len(frame.columns) // 4  # user, user in the item's categories, item, item lately
+    size = len(frame.columns) // 5  # user, user in the item's categories, item, item in the last week, in the last day
     groups = {name: list(frame)[a * size : b * size] for name, a, b in
-              (("user_counters", 0, 2), ("item_counters", 2, 3), ("item_recent", 3, 4))}
+              (("user_counters", 0, 2), ("item_counters", 2, 3), ("item_recent", 3, 4), ("item_today", 4, 5))}
     made: dict[str, dict[str, Any]] = {"profile": {}, "context": {}, "item": {}}
     for name, spec in schema["profile"].items():
         per_user = [p.get(name) for p in log.profiles]

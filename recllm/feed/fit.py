@@ -136,7 +136,7 @@ def _fitted(config: Config, log: Log, counters: CounterSpec) -> dict[str, Any]:
         "numbers": [n for n, s in schema.context.items() if s.kind == "number"],
         "texts": [n for n, s in schema.context.items() if s.kind == "text"], "item_numbers": list(schema.item_number),
         "item_vectors": vector_sizes(log),
-        "item_text": list(schema.item_text), "profile": list(schema.profile), "use_counters": config.model.counters,
+        "item_text": list(schema.item_text), "profile": list(schema.profile), "use_counters": config.model.counters, "recent_days": config.model.recent_days,
         "profile_tokens": config.model.profile_tokens, "text_tokens": config.model.text_tokens,
         "stride": config.model.stride, "overlap": config.model.overlap, "train_end": log.report.cuts[0],
         "outcome_delay": schema.outcome_delay, "schema": schema.model_dump(mode="json"),

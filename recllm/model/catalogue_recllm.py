@@ -77,6 +77,11 @@ class ItemCounts:
         hit = (found >= 0) & (self.row[safe] == row)
         return np.where(hit[:, None], self.sums[safe], 0.0)
 
+    def recent(self, row: np.ndarray, time: np.ndarray, span: int) -> np.ndarray:
+        """Sums (n, 1 + 2k) of the periods that closed within `span` ms before the last one closed by each time (n,)."""
+        # sums of seconds may round to just below 0
+        return np.maximum(self.read(row, time) - self.read(row, time - span), 0.0)
+
     def save(self, folder: Path) -> None:
         # safetensors writes the memory as it lies: a column-major array would come back scrambled, in silence
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("row", "end", "sums")}

@@ -33,6 +33,7 @@ class RowProcessor:
         self.numbers: list[str] = spec["numbers"]  # context numbers
         self.texts: list[str] = spec["texts"]  # free-text context fields
         self.text_vectors = np.zeros((1, 0), dtype=np.float32)  # (t, W) of whoever has the tower; row 0 is no text
+        self.recent = {f"item_{days:g}d": int(days * DAY) for days in spec.get("recent_days", [])}  # spans of lately, ms
         self.categories: list[str] = spec["categories"]  # "genres=Horror": the item categories that user counters are kept for
         self.mean, self.std = (np.asarray(spec[name], dtype=np.float64) for name in ("mean", "std"))
         self.item_mean, self.item_std = (np.asarray(spec[name], dtype=np.float64) for name in ("item_mean", "item_std"))
@@ -43,7 +44,7 @@ class RowProcessor:
     def number_names(self) -> list[str]:
         """Names of the token's numbers, in order."""
         context = [*self.numbers, *(f"{n}_missing" for n in self.numbers)]
-        counted = [f"{who}_{name}" for who in ("user", "item") for name in self.counters.names]
+        counted = [f"{who}_{name}" for who in ("user", "item", *self.recent) for name in self.counters.names]
         related = NAMES if self.spec["schema"].get("relations") else []
         return [*context, "age_days_log", "age_missing", *counted, *(f"user_category_{n}" for n in self._category_names()), *related]
 
@@ -136,6 +137,7 @@ class RowProcessor:
         time = rows.time if self.frozen_after is None else np.minimum(rows.time, self.frozen_after)
         inside = np.where(rows.item < len(self.items), rows.item, -1)  # items that came with the request have no counts
         parts = [self.counters.features(running_sums(booked)[count]), self.counters.features(self.counts.read(inside, time))]
+        parts += [self.counters.features(self.counts.recent(inside, time, span)) for span in self.recent.values()]
         counted = np.concatenate([*parts, self._category_counters(rows, events, count, items, booked)], axis=1)
         return counted if self.spec["use_counters"] else np.zeros_like(counted)
 

@@ -50,8 +50,8 @@ class LightGBMCounters:
                 self.models[name] = self._fit_one(train, validation, name, outcome, seed)
 
     def columns(self, table: FeatureTable) -> pd.DataFrame:
-        """What the trees read: every column but the recent counts, which are popularity-recent's alone."""
-        return table.frame.drop(columns=table.columns("item_recent"))
+        """What the trees read: every column."""
+        return table.frame
 
     def _fit_one(self, train: FeatureTable, validation: FeatureTable, name: str, outcome: Outcome, seed: int) -> Any:
         settings = SETTINGS | {"objective": "binary" if outcome.kind == "binary" else "regression", "seed": seed}

@@ -7,7 +7,7 @@ from recllm.evaluation.baselines.base import fit_priors, one_class, seconds, smo
 from recllm.evaluation.features import FeatureTable, counters
 from recllm.schema import Outcome
 
-GROUPS = ("item_counters", "user_counters")
+GROUPS = ("item_counters", "item_recent", "item_today", "user_counters")
 
 
 class LogisticCounters:
