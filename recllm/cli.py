@@ -17,6 +17,7 @@ def _daily_arguments(daily: argparse.ArgumentParser) -> None:
     daily.add_argument("--days", nargs="+", required=True, metavar="DATE", help="UTC test days in order, each validated on the day before")
     daily.add_argument("--seeds", type=int, nargs="+", help="default: training.seed")
     daily.add_argument("--out", type=Path, help="results file; default: update.json in the run's folder")
+    daily.add_argument("--command", dest="command_name", help="what to record as the command; default: this one")
     daily.add_argument("--update-epochs", type=int, help="epochs of one update; default: 1")
     daily.add_argument("--rate", type=float, help="learning rates of an update, as a share of the config's; default: 0.25")
     daily.add_argument("--again", action="store_true", help="train everything anew; else finished trainings are reused")

@@ -17,6 +17,12 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _typed(args: argparse.Namespace, name: str) -> str:
+    """The command to record in a results file: as given with --command, else as typed."""
+    given = sys.argv[1:]
+    return args.command_name or " ".join([f"scripts/{name}.py", *(given[1:] if given[:1] == [name] else given)])
+
+
 def prepare(config: Config, args: argparse.Namespace) -> int:
     from recllm.data.prepare import check, prepare
     from recllm.data.report import reasons
@@ -58,8 +64,7 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     if args.results:
         found = read(args.results)
     else:
-        given = sys.argv[1:]
-        command = args.command_name or " ".join(["scripts/evaluate.py", *(given[1:] if given[:1] == ["evaluate"] else given)])
+        command = _typed(args, "evaluate")
         if args.strategies:
             return _strategies(config, args.seeds or [config.training.seed], command, args.out or config.folder / "strategies.json")
         also = {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}
@@ -172,9 +177,7 @@ def update(config: Config, args: argparse.Namespace) -> int:
     from recllm.recommend.update import EPOCHS, RATE, update
     from recllm.training.results import write
 
-    given = sys.argv[1:]
-    command = " ".join(["scripts/update.py", *(given[1:] if given[:1] == ["update"] else given)])
-    found = update(config, args.days, args.seeds or [config.training.seed], command, again=args.again, say=_say,
+    found = update(config, args.days, args.seeds or [config.training.seed], _typed(args, "update"), again=args.again, say=_say,
                    epochs=EPOCHS if args.update_epochs is None else args.update_epochs, rate=RATE if args.rate is None else args.rate)
     out = args.out or config.folder / "update.json"
     write(found, out)

@@ -146,8 +146,11 @@ def _lines(rows: list[dict[str, Any]], indent: int) -> str:
 def write(found: dict[str, Any], path: Path) -> None:
     """One row of figures, one bin of the reliability per line, so that a diff shows what moved; written aside and renamed."""
     head = {k: v for k, v in found.items() if k not in ("rows", "reliability")}
-    bins = ",\n".join(f"  {json.dumps(name)}: [\n{_lines(rows, 3)}\n  ]" for name, rows in found["reliability"].items())
-    text = json.dumps(head, indent=1)[:-2] + f',\n "reliability": {{\n{bins}\n }},\n "rows": [\n{_lines(found["rows"], 2)}\n ]\n}}\n'
+    text = json.dumps(head, indent=1)[:-2]
+    if "reliability" in found:
+        bins = ",\n".join(f"  {json.dumps(name)}: [\n{_lines(rows, 3)}\n  ]" for name, rows in found["reliability"].items())
+        text += f',\n "reliability": {{\n{bins}\n }}'
+    text += f',\n "rows": [\n{_lines(found["rows"], 2)}\n ]\n}}\n'
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
