@@ -40,7 +40,8 @@ class FeatureTable:
 
     frame: pd.DataFrame  # float64 columns, or pandas category dtype with the SAME categories in every split
     labels: dict[str, np.ndarray]  # outcome -> (n,) float64, NaN unknown
-    groups: dict[str, list[str]]  # "item_counters", "item_recent", "item_today", "user_counters", "profile", "context", "item" -> columns of frame
+    # "item_counters", "item_recent", "item_today", "user_counters", "profile", "context", "item", "relations" -> columns of frame
+    groups: dict[str, list[str]]
     sequences: Sequences | None = None  # None: a log of which no history is given
 
     def columns(self, *groups: str) -> list[str]:

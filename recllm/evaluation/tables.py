@@ -19,7 +19,8 @@ RECENT = 7 * DAY  # ms: "lately" in the group `item_recent`
 
 def _counters(examples: Examples) -> tuple[pd.DataFrame, np.ndarray]:
     """Raw running sums of every candidate as it stood at its request, and its gap code: user, user in the item's categories, item,
-    item within the last 7 days and within the last day. Frozen item counts stand still with both ends of that span: the last days that were booked."""
+    item within the last 7 days and within the last day. Frozen item counts stand still with both ends of those spans: the last days
+    that were booked."""
     processor = examples.processor
     names = ["events", *(f"{o}_{part}" for o in processor.counters.outcomes for part in ("n", "sum"))]
     parts, gaps = [], []
