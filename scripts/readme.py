@@ -12,6 +12,7 @@ from pathlib import Path
 
 from recllm.evaluation.report import markdown
 from recllm.evaluation.update_report import markdown as daily
+from recllm.recommend.strategy_file import markdown as lists
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,7 +22,12 @@ def filled(text: str, results: Path) -> str:
 
     def block(match: re.Match) -> str:
         found = json.loads((results / f"{match.group(1)}.json").read_text(encoding="utf-8"))
-        table = daily(found) if "days" in found else markdown(found, match.group(2) or "fresh")  # days: of scripts/update.py
+        if "days" in found:  # of scripts/update.py
+            table = daily(found)
+        elif "rows" not in found:  # one entry a config, of scripts/evaluate.py --strategies
+            table = lists(found)
+        else:
+            table = markdown(found, match.group(2) or "fresh")
         return f"<!-- results:{match.group(1)} -->\n{table}\n<!-- end -->"
 
     return re.sub(r"<!-- results:(\w+)(?: (\w+))? -->.*?<!-- end -->", block, text, flags=re.S)

@@ -10,7 +10,7 @@ from recllm.config import Config
 from recllm.errors import DataError
 from recllm.evaluation.baselines import NAMES, create
 from recllm.feed.log import load_log
-from recllm.recommend import next_item, strategies
+from recllm.recommend import grids, next_item, strategies
 from recllm.training.results import commit
 
 
@@ -29,6 +29,40 @@ def strategy_results(config: Config, seeds: list[int], command: str, say: Callab
 
 def text(entry: dict[str, Any]) -> str:
     return strategies.text(entry) + "\n\n" + next_item.text(entry["next_item"])
+
+
+def markdown(whole: dict[str, Any]) -> str:
+    """The entries of a strategies file as Markdown: the best member of each family on test, the next item, and what won."""
+    return "\n\n".join(_entry(entry) for entry in whole.values())
+
+
+def _entry(entry: dict[str, Any]) -> str:
+    rows = [row for row in entry["rows"] if row["split"] == "test"]
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    lines = [["strategy", "settings", *metrics], ["---"] * (2 + len(metrics))]
+    for family in dict.fromkeys(row["strategy"] for row in rows):
+        own = {row["metric"]: row for row in rows if row["strategy"] == family}
+        settings = next(iter(own.values()))["settings"]
+        name = family + (" (shipped)" if settings == entry["winner"] else "")
+        lines.append([name, grids.short(settings), *(f"{own[m]['mean']:.4g}" if m in own else "-" for m in metrics)])
+    lists, seeds = max(row["n"] for row in rows), max(row["seeds"] for row in rows)
+    said = [f"{entry['config']}: {lists} test requests, the whole catalogue, mean over {seeds} seed(s); each family's settings, and what "
+            f"is shipped, are the best by NDCG on validation. From `{entry['command']}`, commit {entry['commit'][:8]}.", "",
+            *("| " + " | ".join(line) + " |" for line in lines)]
+    return "\n".join(said + _next(entry["next_item"]))
+
+
+def _next(rows: list[dict[str, Any]]) -> list[str]:
+    """The next clicked item in the whole catalogue, a line a model."""
+    if not rows:
+        return []
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    means = {(row["model"], row["metric"]): row for row in rows}
+    lines = [["next item, unsampled", *metrics], ["---"] * (1 + len(metrics))]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        cells = [means[model, m] for m in metrics]
+        lines.append([model, *(f"{c['mean']:.4f} ({c['low']:.4f} to {c['high']:.4f})" for c in cells)])
+    return ["", *("| " + " | ".join(line) + " |" for line in lines)]
 
 
 def write_entry(path: Path, entry: dict[str, Any]) -> None:
