@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recllm.config import Config
-from recllm.data.simulate import World
+from recllm.data.simulate import World, load_world
 from recllm.errors import DataError
 from recllm.feed.log import Log
 from recllm.feed.raw import RawRequests
@@ -48,7 +48,9 @@ def moments(config: Config, log: Log, split: int, most: int, seed: int = 0) -> M
     row = first_of_day(log, scored_rows(log, split), most, seed)
     if len(row) == 0:
         raise DataError(f"{config.prepared}: expected scored rows in split {split}, found none: see data.split")
-    gain, value = _true_worth(config, log, row) if config.data.format == "simulate" else _realised_worth(config, log, row, split)
+    world = load_world(Path(config.data.interactions[0]).parent / "world.json") if config.data.format == "simulate" else None
+    shop = world if isinstance(world, World) else None  # a shop knows the probabilities of every item at every moment
+    gain, value = _true_worth(config, log, row, shop) if shop else _realised_worth(config, log, row, split)
     return Moments(row, log.user[row], gain, value)
 
 
@@ -59,14 +61,13 @@ def raw_request(raw: RawRequests, row: int) -> dict[str, Any]:
     return request
 
 
-def _true_worth(config: Config, log: Log, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _true_worth(config: Config, log: Log, row: np.ndarray, world: World) -> tuple[np.ndarray, np.ndarray]:
     """Of a simulated shop: (P(click), price x P(click) x P(purchase)) of every item at each request."""
-    path = Path(config.data.interactions[0])
-    world = World.load(path.parent / "world.json")
-    shown = pd.read_csv(path, usecols=["request_id", "place", "device", "mood"], dtype=str).drop_duplicates("request_id")
+    kinds = [kind for kind in world.kinds if kind != "daypart"]  # that one is the hour's
+    shown = pd.read_csv(config.data.interactions[0], usecols=["request_id", *kinds], dtype=str).drop_duplicates("request_id")
     context = shown.set_index("request_id").loc[log.frame["request"].iloc[row]]
     users, items = np.array(log.users, dtype=object)[log.user[row]][:, None], np.array(log.items, dtype=object)[None]
-    moment = {kind: context[kind].to_numpy(dtype=object)[:, None] for kind in ("place", "device", "mood")}
+    moment = {kind: context[kind].to_numpy(dtype=object)[:, None] for kind in kinds}
     gain = world.probability(users, items, time_ms=log.time()[row][:, None], **moment)
     price = pd.Series({item["item_id"]: item["price"] for item in world.items}).reindex(log.items).to_numpy()
     return gain, price * gain * world.purchase(users, items)

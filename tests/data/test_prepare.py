@@ -262,3 +262,45 @@ def test_rows_that_are_history_only_are_events_and_never_labels(shop):
     assert report.rows == 144 and frame["scored"].sum() == 108 == sum(facts["rows"] for facts in report.splits.values())
     counts = pd.read_parquet(config.prepared / "item_counts.parquet")
     assert counts.groupby("item")["events"].max().sum() == 144  # all of them are counted
+
+
+def test_a_quoted_field_that_first_appears_late_is_read(shop):
+    # given a long log whose only quoted fields come after what any sniffer samples
+    lines = small_log().splitlines()
+    plain = [lines[0], *(lines[1:] * 200)]
+    late = [line.replace("Oslo", '"Oslo, by the ""fjord"""').replace("u0", "late") for line in lines[1:4]]
+    config = shop("\n".join([*plain, *late]) + "\n", schema={"request": None})
+    # then nothing is malformed
+    report = prepare(config)
+    assert "malformed_line" not in report.dropped and len(plain) > 20_480
+    assert 'Oslo, by the "fjord"' in set(read(config.prepared)["place"])
+
+
+def test_what_is_kept_with_an_item_is_no_input_of_the_model(shop, tiny_encoder):
+    from recllm.feed.fit import fit
+    from recllm.feed.log import load_log
+
+    # given bids that are declared as item_info
+    items = "".join(f'{{"item_id": "i{i}", "bid": {i}.5}}\n' for i in range(7))
+    config = shop(small_log(), items=items, schema={"item_info": ["bid"]})
+    prepare(config)
+    log = load_log(config)
+    processor = fit(config, log)
+    # then they are in the catalogue, and in nothing that the model reads
+    assert processor.items.fields[3]["bid"] == "3.5"
+    assert processor.items.num.shape[1] == processor.items.cat.shape[1] == 0
+    assert "bid" not in [*processor.number_names(), *processor.spec["item_text"], *(s.name for s in processor.slots)]
+
+
+def test_counts_of_the_last_days_are_what_closed_within_them():
+    import numpy as np
+
+    from recllm.model.catalogue_recllm import ItemCounts
+
+    # given one item with events booked at the ends of hours 1, 5 and 30
+    hour = 3_600_000
+    counts = ItemCounts(hour, np.zeros(3, dtype=np.int64), np.array([1, 5, 30]) * hour, np.array([[1.0], [3.0], [4.0]]))
+    times = np.array([0, 1, 5, 24, 25, 29, 30, 54]) * hour
+    # then the last day holds what was booked after its start, up to now
+    found = counts.recent(np.zeros(len(times), dtype=np.int64), times, 24 * hour)[:, 0]
+    assert found.tolist() == [0, 1, 3, 3, 2, 0, 1, 0]
