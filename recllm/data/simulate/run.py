@@ -3,15 +3,18 @@
 import os
 from pathlib import Path
 
-from recllm.data.simulate import draw, social_log
+from recllm.data.simulate.draw import FILES as SHOP_FILES
+from recllm.data.simulate.draw import draw_shop
 from recllm.data.simulate.effects import VERSION
 from recllm.data.simulate.files import Settings, Tables, checked, reusable, write_whole
 from recllm.data.simulate.social import SocialWorld
+from recllm.data.simulate.social_log import FILES as SOCIAL_FILES
+from recllm.data.simulate.social_log import draw_social
 from recllm.data.simulate.world import World, read_world
 from recllm.errors import DataError
 
 WORLDS: dict[str, type[World] | type[SocialWorld]] = {"shop": World, "social": SocialWorld}
-FILES = {"shop": draw.FILES, "social": social_log.FILES}
+FILES = {"shop": SHOP_FILES, "social": SOCIAL_FILES}
 
 
 def load_world(path: str | os.PathLike[str]) -> World | SocialWorld:
@@ -24,7 +27,7 @@ def load_world(path: str | os.PathLike[str]) -> World | SocialWorld:
 
 def _draw(settings: Settings) -> tuple[World | SocialWorld, Tables]:
     chosen = {name: value for name, value in settings.items() if name not in ("version", "world")}
-    return draw.draw_shop(**chosen) if settings["world"] == "shop" else social_log.draw_social(**chosen)
+    return draw_shop(**chosen) if settings["world"] == "shop" else draw_social(**chosen)
 
 
 def simulate(folder: str | os.PathLike[str], *, world: str = "shop", seed: int = 0, users: int = 800, items: int = 300,
