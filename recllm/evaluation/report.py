@@ -149,16 +149,17 @@ def slices_text(found: dict[str, Any], task: str | None = None) -> str:
 
 
 def ahead(found: dict[str, Any], counters: str = "fresh") -> list[str]:
-    """Where a baseline's mean is better than the model's, in words."""
-    known, said = cells(found, counters), []
+    """Where a baseline's mean is better than the model's, in words; of several the best."""
+    known, best = cells(found, counters), dict[tuple[str, str], tuple[float, str]]()
     for (model, task, metric), row in known.items():
         own = known.get(("recllm", task, metric))
         if model in ("recllm", *(found.get("also") or {})) or own is None or metric not in SHOWN or metric == "coverage":
             continue
         gain = own["mean"] - row["mean"] if metric in LOWER_IS_BETTER else row["mean"] - own["mean"]
-        if gain > 0:
-            said.append(f"{task} {metric} ({model} {number(row['mean'], metric)} to {number(own['mean'], metric)})")
-    return said
+        if gain > max(0.0, best.get((task, metric), (0.0, ""))[0]):
+            said = f"{task} {metric} ({model} {number(row['mean'], metric)} to {number(own['mean'], metric)})"
+            best[task, metric] = (gain, said)
+    return [said for _, said in best.values()]
 
 
 def card(name: str, note: str, config: dict[str, Any], results: Path) -> str:
