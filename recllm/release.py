@@ -19,7 +19,7 @@ def release(config: Config, *, seed: int | None = None, folder: Path | None = No
 def portable(config: Config) -> dict[str, Any]:
     """The training configuration without paths of this machine."""
     plain = config.model_dump(mode="json", by_alias=True, exclude={"root"})
-    for key in ("interactions", "users", "items"):
+    for key in ("interactions", "users", "items", "relations"):
         plain["data"][key] = [Path(p).name for p in plain["data"][key]]
     if plain["model"]["encoder"].startswith(("/", ".")):
         plain["model"]["encoder"] = Path(plain["model"]["encoder"]).name

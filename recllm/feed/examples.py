@@ -43,7 +43,7 @@ class Examples:
         known = log.frame["known_at"].to_numpy(dtype=np.int64)
         self.timeline = Timeline(**vars(encoded), known=known, outcomes=log.outcomes(measured))
         self.n_before = log.frame["n_before"].to_numpy(dtype=np.int64)
-        self.labels = log.labels(self.names)
+        self.labels, self.outcomes = log.labels(self.names), log.outcomes(self.names)
         self.weight = log.frame["weight"].fillna(1.0).to_numpy(dtype=np.float64)
         texts = [verbalise({n: p.get(n) for n in processor.spec["profile"]}) for p in log.profiles]
         limit = int(processor.spec["profile_tokens"])
@@ -105,5 +105,7 @@ class Examples:
         labels = self.labels[group.row].copy()
         outcomes = self.processor.spec["schema"]["outcomes"]
         none = [0.0 if outcomes[name]["kind"] == "binary" else np.nan for name in self.names]
-        labels[group.sampled] = none
+        # where the window of a row's outcome is open at its split's end, a candidate beside it may come to it as well: both are unknown
+        open_ = np.isnan(labels) & ~np.isnan(self.outcomes[group.row])
+        labels[group.sampled] = np.where(open_, np.nan, none)[group.sampled]
         return labels, self.weight[group.row], self.log.request[group.row]

@@ -13,7 +13,7 @@ from recllm.data.gather import SPLITS
 from recllm.data.prepare import declared
 from recllm.data.report import Report
 from recllm.errors import DataError
-from recllm.model.fields_recllm import as_list
+from recllm.model.fields_recllm import as_list, as_text
 from recllm.schema import label_column
 
 
@@ -42,7 +42,7 @@ class Log:
 
     def context_texts(self, names: list[str]) -> list[str]:
         """Distinct texts of free-text context fields, in the order of their vectors."""
-        return sorted({str(v).strip() for name in names for v in self.frame[name].dropna().unique()})
+        return sorted({text for name in names for text in map(as_text, self.frame[name].dropna().unique()) if text is not None})
 
     def outcomes(self, names: list[str]) -> np.ndarray:
         """(N, len(names)) float64, NaN unknown: what events carry, as it stood when they were known."""

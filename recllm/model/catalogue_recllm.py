@@ -78,7 +78,9 @@ class ItemCounts:
         return np.where(hit[:, None], self.sums[safe], 0.0)
 
     def recent(self, row: np.ndarray, time: np.ndarray, span: int) -> np.ndarray:
-        """Sums (n, 1 + 2k) of the periods that closed within `span` ms before the last one closed by each time (n,)."""
+        """Sums (n, 1 + 2k) of the periods that closed within `span` ms before the last one closed by each time (n,); past the end of the
+        log the last days that it knows."""
+        time = np.minimum(time, max(self.last, int(self.end.max(initial=0))))
         # sums of seconds may round to just below 0
         return np.maximum(self.read(row, time) - self.read(row, time - span), 0.0)
 

@@ -167,14 +167,15 @@ class Recommender:
 
     def pool(self, request: dict[str, Any], exclude_seen: bool = True, retrieve: int = 200, top_k: int = 10) -> Pool:
         """What a list is chosen from; of a larger catalogue the `retrieve` items that are nearest to the query. With relations only what
-        is within two hops, where that fills a list of `top_k`."""
+        is within two hops where that fills a list of `top_k`; else all of that, and of the rest the nearest."""
         prepared, eligible = self.eligible(request, exclude_seen)
-        places, whole = eligible, request.get("candidates") is None
+        places, whole, first = eligible, request.get("candidates") is None, np.zeros(len(eligible), dtype=bool)
         if whole and prepared.paths is not None:
-            near = prepared.paths.between(prepared.rows[places], np.full(len(places), prepared.time)) > 0
-            places = places[near] if near.sum() >= top_k else places
+            first = prepared.paths.between(prepared.rows[places], np.full(len(places), prepared.time)) > 0
+            places, first = (places[first], first[first] & False) if first.sum() >= top_k else (places, first)
         if whole and len(places) > retrieve:
-            places = places[np.sort(np.argsort(-self.nearness(prepared, places), kind="stable")[:retrieve])]
+            order = np.lexsort((-self.nearness(prepared, places), ~first))
+            places = places[np.sort(order[:max(retrieve, int(first.sum()))])]
         return Pool(prepared, eligible, places, self._score(prepared, places) if len(places) else {})
 
     def choose(self, pool: Pool, settings: dict[str, Any], top_k: int) -> Ranking:

@@ -14,9 +14,12 @@ NAMES = ["mutual_friends_log", "friends_in_group_log", "within_two_hops", "relat
 ARRAYS = ("start", "other", "since", "person")
 
 
+LATEST = 2**41 - 1  # ms, in the year 2039
+
+
 def _keys(item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """One int64 for (item row, ms): 2**41 ms reach to the year 2039, rows to four million."""
-    return (item.astype(np.int64) << 41) + time
+    """One int64 for (item row, ms), rows up to four million; a moment before 1970 counts as 1970, one after LATEST as that."""
+    return (item.astype(np.int64) << 41) + np.clip(time, 0, LATEST)
 
 
 @dataclass

@@ -164,18 +164,19 @@ class RequestReader:
         """The user's relations: a list of item ids, or of dicts with item_id and since (unknown: older than everything)."""
         if self.processor.relations is None:
             return None
-        column, rows, since = self.schema["relations"]["since"], [], []
+        column, own, found = self.schema["relations"]["since"], as_text(request.get("self")), dict[int, int]()
         for place, given in enumerate(request.get("relations") or []):
             entry = given if isinstance(given, dict) else {"item_id": given}
             known_keys(entry, ["item_id", "since"], f"relations[{place}]")
-            row = self.index.get(as_text(entry.get("item_id")) or "")
-            if row is None:
-                continue  # somebody who is not in this catalogue is nobody's friend in it
+            name = as_text(entry.get("item_id")) or ""
+            row = self.index.get(name)
+            if row is None or name == own:
+                continue  # somebody who is not in this catalogue is nobody's friend in it, and nobody is their own
             where = f"relations[{place}].since"
             moment = parse_time(entry["since"], column["zone"], column["unit"], where)[0] if entry.get("since") is not None else 0
-            rows.append(row)
-            since.append(moment)
-        return self.processor.relations.paths(np.array(rows, dtype=np.int64), np.array(since, dtype=np.int64))
+            found[row] = min(moment, found.get(row, moment))  # told twice, as a table of both directions would, it is one
+        rows, since = (np.array(list(part), dtype=np.int64) for part in (found.keys(), found.values()))
+        return self.processor.relations.paths(rows, since)
 
     def _values(self, request: dict[str, Any]) -> dict[str, float]:
         """What the request's candidates are worth, where it says so: a bid, a margin."""
