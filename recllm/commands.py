@@ -59,8 +59,12 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     committed = read(args.check_baseline) if args.check_baseline else None  # a wrong file is found before anything is scored
     if args.report:
         require()  # so is a missing extra
-    if args.results and (args.seeds or args.out or args.export_features):
-        raise ConfigError("--results takes figures that stand already: leave out --seeds, --out and --export-features, or --results")
+    if args.results and (args.seeds or args.out or args.export_features or args.strategies or args.also):
+        raise ConfigError("--results takes figures that stand already: leave out --seeds, --out, --also, --strategies and "
+                          "--export-features, or --results")
+    if args.strategies and (args.check_baseline or args.report or args.also or args.export_features):
+        raise ConfigError("--strategies measures lists instead of predictions: call it without --check-baseline, --report, --also and "
+                          "--export-features")
     if args.results:
         found = read(args.results)
     else:
@@ -68,6 +72,9 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
         if args.strategies:
             return _strategies(config, args.seeds or [config.training.seed], command, args.out or config.folder / "strategies.json")
         also = {name: Path(file) for name, _, file in (pair.partition("=") for pair in args.also)}
+        wrong = [name for name, file in also.items() if not name or str(file) == "." or name in ("recllm", *config.evaluation.baselines)]
+        if wrong or len(also) < len(args.also):
+            raise ConfigError(f"--also: expected NAME=FILE with names of their own, found {' '.join(args.also)}")
         found = results(config, args.seeds or [config.training.seed], command, export=args.export_features, also=also, say=_say)
         write(found, args.out or config.folder / "results.json")
     print(text(found), slices_text(found), sep="\n\n")

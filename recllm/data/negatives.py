@@ -16,6 +16,7 @@ from recllm.config import Config, Negatives
 from recllm.data.gather import SPLITS
 from recllm.errors import DataError
 
+POOL = "pool.npz"
 ROUNDS = 100  # draws per wanted item before an honest shortage is accepted
 
 
@@ -25,7 +26,6 @@ class NegativesTask:
     bucket: int
     shards: int
     folder: Path
-    train_end: int  # UTC milliseconds
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,29 @@ def _keys(item: np.ndarray, time: np.ndarray) -> np.ndarray:
     return (item.astype(np.int64) << 41) + time
 
 
-def _pool(task: NegativesTask) -> Pool:
-    data, spec = task.folder / "data", task.config.data.negatives
+def write_pool(config: Config, folder: Path, train_end: int) -> None:
+    """Write `pool.npz`, what may be drawn, once for all shards. `train_end` in UTC milliseconds."""
+    pool = _pool(config, folder, train_end)
+    np.savez(folder / POOL, **{**vars(pool), "items": pool.items.astype(str)})  # as text: an array of objects would need pickle
+
+
+def read_pool(folder: Path) -> Pool:
+    with np.load(folder / POOL) as found:
+        arrays = dict(found)
+    window, period = (int(arrays.pop(name)) for name in ("window", "period"))
+    return Pool(items=arrays.pop("items").astype(object), window=window, period=period, **arrays)
+
+
+def _pool(config: Config, folder: Path, train_end: int) -> Pool:
+    data, spec = folder / "data", config.data.negatives
     logged = pd.concat([pd.read_parquet(p, columns=["item", "time", "known_at"]) for p in sorted(data.glob("*.parquet"))])
     first = logged.groupby("item")["time"].min()
-    table = pq.read_table(task.folder / "items.parquet")
+    table = pq.read_table(folder / "items.parquet")
     if "published" in table.column_names:
         published = table.select(["item", "published"]).to_pandas().set_index("item")["published"].dropna().astype("int64")
         first = published.reindex(first.index.union(published.index)).fillna(first).astype("int64")
     if spec and spec.source == "popularity":
-        train = logged[logged["time"] < task.train_end]["item"].value_counts()
+        train = logged[logged["time"] < train_end]["item"].value_counts()
         weights = train.reindex(first.index).fillna(0).to_numpy(dtype=float) + 1.0
     else:
         weights = np.ones(len(first))
@@ -73,7 +86,7 @@ def _pool(task: NegativesTask) -> Pool:
     booked = logged if window else logged.iloc[:0]
     events = np.sort(_keys(code.reindex(booked["item"]).to_numpy(dtype=np.int64), booked["known_at"].to_numpy(dtype=np.int64)))
     return Pool(first.index.to_numpy(), weights / weights.sum(), first.to_numpy(dtype=np.int64), events, window,
-                task.config.data.period * 1000)
+                config.data.period * 1000)
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ def draw_negatives(task: NegativesTask) -> tuple[int, int]:
     paths = {s: task.folder / "data" / f"{s}-{task.bucket:05d}-of-{task.shards:05d}.parquet" for s in SPLITS}
     columns = ["user", "item", "time", "pos", "scored"]
     rows = pd.concat([pd.read_parquet(p, columns=columns).assign(split=s) for s, p in paths.items()], ignore_index=True)
-    pool = _pool(task)
+    pool = read_pool(task.folder)
     opened = Opened.of(rows, pool)
     before = int(rows["scored"].sum())
     if spec.window:
@@ -138,7 +151,8 @@ def draw_negatives(task: NegativesTask) -> tuple[int, int]:
     drawn = _draw(rows, pool, opened, spec, rng).merge(rows[["user", "pos", "split"]], on=["user", "pos"], how="left")
     for split, path in paths.items():
         if spec.window:
-            _rescore(path, rows.loc[rows["split"] == split, "scored"].to_numpy(dtype=bool))
+            scored = rows.loc[rows["split"] == split, "scored"].to_numpy(dtype=bool)
+            _rescore(path, scored)
         part = drawn[drawn["split"] == split][["user", "pos", "item"]]
         table = pa.table({"user": pa.array(part["user"], pa.string()), "pos": pa.array(part["pos"], pa.int64()),
                           "item": pa.array(part["item"], pa.string())})
@@ -147,6 +161,7 @@ def draw_negatives(task: NegativesTask) -> tuple[int, int]:
 
 
 def _rescore(path: Path, scored: np.ndarray) -> None:
-    """Put another `scored` column into a shard, whose rows are in the same order."""
-    table = pq.read_table(path)
-    pq.write_table(table.set_column(table.column_names.index("scored"), "scored", pa.array(scored)), path, compression="zstd")
+    """Put another `scored` column into a shard, whose rows are in the same order: written aside and renamed."""
+    table, part = pq.read_table(path), path.with_name(f".{path.name}.part")
+    pq.write_table(table.set_column(table.column_names.index("scored"), "scored", pa.array(scored)), part, compression="zstd")
+    part.rename(path)

@@ -16,7 +16,7 @@ from recllm.config import Config
 from recllm.data.executors import Executor, LocalExecutor
 from recllm.data.gather import SPLITS, GatherTask, gather
 from recllm.data.item_counts import merge_counts
-from recllm.data.negatives import NegativesTask, draw_negatives
+from recllm.data.negatives import POOL, NegativesTask, draw_negatives, write_pool
 from recllm.data.report import Report, split_facts
 from recllm.data.scatter import ScatterResult, ScatterTask, connect, scatter
 from recllm.data.segments import write_segments
@@ -119,7 +119,9 @@ def _fill(config: Config, part: Path, executor: Executor, say: Say) -> Report:
     drawn = [(0, 0)]
     if config.data.negatives:
         say("drawing negatives")
-        drawn = executor.run(draw_negatives, [NegativesTask(config, bucket, shards, part, cuts[0]) for bucket in used])
+        write_pool(config, part, cuts[0])
+        drawn = executor.run(draw_negatives, [NegativesTask(config, bucket, shards, part) for bucket in used])
+        (part / POOL).unlink()
     candidates, unscored = (sum(column) for column in zip(*drawn, strict=True))
     periods = merge_counts(config, part)
     users, items = _require_labels(config, part)

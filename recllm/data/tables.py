@@ -12,6 +12,8 @@ from recllm.data.sources.scan import scan
 from recllm.errors import DataError
 from recllm.schema import Schema
 
+LATEST = 2**41 - 1  # ms, in the year 2039: keys of (item, moment) hold no later one
+
 
 def item_columns(schema: Schema) -> dict[str, str]:
     """Field -> SQL over the raw items table. A name declared in several roles is stored once, in its most precise form."""
@@ -43,6 +45,11 @@ def user_needs(schema: Schema) -> dict[str, str]:
     return {"user": schema.user} | {f"profile.{n}": s.column or n for n, s in schema.profile.items()}
 
 
+def relation_needs(schema: Schema) -> dict[str, str]:
+    spec = schema.relations
+    return {"relations.user": spec.user, "relations.other": spec.other, "relations.since": spec.since.column} if spec else {}
+
+
 def _checked(connection: duckdb.DuckDBPyConnection, config: Config, path: str, needed: dict[str, str], table: str) -> str:
     """Table expression of one file that has every declared column."""
     format = "auto" if config.data.format == "simulate" else config.data.format
@@ -70,9 +77,28 @@ def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str
 def check_tables(config: Config) -> None:
     """Raise DataError for a users' or items' table that is missing, or lacks a declared column."""
     for table, paths, needed in (("items", config.data.items, item_needs(config.columns)),
-                                 ("users", config.data.users, user_needs(config.columns))):
+                                 ("users", config.data.users, user_needs(config.columns)),
+                                 ("relations", config.data.relations, relation_needs(config.columns))):
         for path in paths:
             _checked(connect(), config, path, needed, table)
+
+
+def _refused(connection: duckdb.DuckDBPyConnection) -> str:
+    """SQL of the lines that the CSV reader refused, as dropped rows."""
+    connection.execute("CREATE TEMP TABLE refused(line BIGINT, content VARCHAR)")
+    if lines := rejected_lines(connection):
+        connection.executemany("INSERT INTO refused VALUES (?, ?)", lines)
+    return "SELECT '' AS file, line, 'malformed_line' AS reason, content AS row FROM refused"
+
+
+def _dropped(connection: duckdb.DuckDBPyConnection, refused: str, path: Path) -> dict[str, int]:
+    """Write the broken rows of `loaded` and the refused lines, if there are any. Returns their number by reason."""
+    rows = f"""SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row FROM loaded WHERE broken IS NOT NULL
+               UNION ALL {refused}"""
+    counts = dict(connection.execute(f"SELECT reason, count(*) FROM ({rows}) GROUP BY reason ORDER BY reason").fetchall())
+    if counts:
+        connection.execute(f"COPY ({rows}) TO {literal(path)}")
+    return counts
 
 
 def write_relations(config: Config, folder: Path) -> dict[str, int]:
@@ -81,19 +107,20 @@ def write_relations(config: Config, folder: Path) -> dict[str, int]:
     if spec is None:
         return {}
     connection = connect(spec.since.zone, threads=2)
-    needed = {"relations.user": spec.user, "relations.other": spec.other, "relations.since": spec.since.column}
+    needed = relation_needs(config.columns)
     parts = [f"""SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {text(spec.user)} AS "user", {text(spec.other)} AS other,
                         {moment(spec.since)} AS since FROM {_checked(connection, config, path, needed, 'relations')}"""
              for path in config.data.relations]
-    connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN "user" IS NULL OR other IS NULL THEN 'missing_id'
-        WHEN since IS NULL THEN 'bad_since' WHEN "user" = other THEN 'self' END AS broken FROM ({' UNION ALL '.join(parts)})""")
+    try:
+        connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN "user" IS NULL OR other IS NULL THEN 'missing_id'
+            WHEN since IS NULL OR since < 0 OR since >= {LATEST} THEN 'bad_since' WHEN "user" = other THEN 'self' END AS broken
+            FROM ({' UNION ALL '.join(f'SELECT * FROM ({part})' for part in parts)})""")
+    except duckdb.Error as error:
+        raise DataError(f"{', '.join(config.data.relations)}: could not be read to the end: {str(error).splitlines()[0]}") from None
+    refused = _refused(connection)
     kept = 'SELECT "user", other, min(since) AS since FROM loaded WHERE broken IS NULL GROUP BY ALL ORDER BY ALL'
     connection.execute(f"COPY ({kept}) TO {literal(folder / 'relations.parquet')} (FORMAT parquet, COMPRESSION zstd)")
-    dropped = connection.execute("SELECT broken, count(*) FROM loaded WHERE broken IS NOT NULL GROUP BY 1 ORDER BY 1").fetchall()
-    if dropped:
-        connection.execute(f"""COPY (SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row FROM loaded
-                                     WHERE broken IS NOT NULL) TO {literal(folder / 'dropped' / 'relations.parquet')}""")
-    return dict(dropped)
+    return _dropped(connection, refused, folder / "dropped" / "relations.parquet")
 
 
 def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
@@ -112,14 +139,7 @@ def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
     if paths:
         _load(connection, config, paths, key, columns, item_needs(schema) if side == "item" else user_needs(schema),
               f"{side}s")
-        connection.execute("CREATE TEMP TABLE refused(line BIGINT, content VARCHAR)")
-        if lines := rejected_lines(connection):
-            connection.executemany("INSERT INTO refused VALUES (?, ?)", lines)
-        dropped = """SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row FROM loaded WHERE broken IS NOT NULL
-                     UNION ALL SELECT '', line, 'malformed_line', content FROM refused"""
-        counts = dict(connection.execute(f"SELECT reason, count(*) FROM ({dropped}) GROUP BY reason").fetchall())
-        if counts:
-            connection.execute(f"COPY ({dropped}) TO {literal(folder / 'dropped' / f'{side}s.parquet')}")
+        counts = _dropped(connection, _refused(connection), folder / "dropped" / f"{side}s.parquet")
         listed = f"SELECT id AS {quote(side)}, true AS listed{', ' + names if names else ''} FROM loaded WHERE broken IS NULL"
     else:
         connection.execute("CREATE TEMP TABLE loaded AS SELECT NULL::VARCHAR AS id, NULL AS broken WHERE false")

@@ -68,8 +68,8 @@ def truth(found: dict[str, Any]) -> list[str]:
 
 def variants(found: dict[str, Any]) -> list[str]:
     """One line for each variant of the same simulated log: the share it recovers."""
-    return [f"{name}: {facts['truth']['recovered']:.0%} of the gap recovered, mean |p - truth| {facts['truth']['mean_error']:.3f}"
-            for name, facts in (found.get("also") or {}).items() if facts.get("truth")]
+    return [f"{name} ({len(facts['seeds'])} seed(s)): {facts['truth']['recovered']:.0%} of the gap recovered, mean |p - truth| "
+            f"{facts['truth']['mean_error']:.3f}" for name, facts in (found.get("also") or {}).items() if facts.get("truth")]
 
 
 def betrayals(found: dict[str, Any]) -> list[str]:

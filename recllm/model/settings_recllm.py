@@ -41,6 +41,9 @@ def _check(call: dict[str, Any], schema: dict[str, Any], outcomes: list[str], bi
             continue
         if name in known:
             _one_of(name, chosen, known[name])
+        elif name == "weights":
+            for outcome, weight in _mapping(name, chosen, outcomes).items():
+                _number(f"weights.{outcome}", weight, -math.inf, math.inf)
         elif name == "diversity":
             _number(name, chosen, 0, 1)
         elif name == "retrieve":

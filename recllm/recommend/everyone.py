@@ -24,7 +24,6 @@ from recllm.recommend.parts import check_target, write_in_parts
 from recllm.recommend.users import request_of
 
 USERS_PER_PART = 128  # what a kill can cost at most
-RELEASED = ("model.safetensors", "processor_spec.json", "catalogue.safetensors", "catalogue.jsonl", "item_counts.safetensors")
 
 
 @dataclass(frozen=True)
@@ -68,17 +67,19 @@ class Everyone:
         if self.context.get("time") is not None:
             moment, _ = parse_time(self.context["time"], spec["zone"], spec["unit"], "context.time")
         digest = hashlib.sha256()
-        for name in RELEASED:
-            digest.update((self.release / name).read_bytes())
+        for path in sorted(p for p in self.release.iterdir() if p.suffix in (".safetensors", ".json", ".jsonl")):
+            digest.update(path.name.encode() + path.read_bytes())
         prepared = self.config.prepared / "fingerprint"
         return {"config": self.config.name, "log": prepared.read_text() if prepared.is_file() else "", "release": digest.hexdigest(),
                 "moment": moment, "fields": dict(sorted(self.context.items()))}
 
 
 def list_schema(recommender: Recommender) -> pa.Schema:
-    """Columns of the lists: user, rank from 1, item_id, score, each outcome's prediction, the duration's 80% interval, title."""
+    """Columns of the lists: user, rank from 1, item_id, score, each outcome's prediction, the duration's 80% interval, an
+    auction's price, title."""
     outcomes, duration = recommender.model.config.binary, recommender.model.config.duration
     numbers = ["score", *outcomes, *([duration, f"{duration}_low", f"{duration}_high"] if duration else [])]
+    numbers += ["price"] if recommender.settings({}).get("auction") else []
     title = [("title", pa.string())] if recommender.processor.recommend.get("title") else []
     return pa.schema([("user", pa.string()), ("rank", pa.int32()), ("item_id", pa.string()), *((n, pa.float64()) for n in numbers), *title])
 

@@ -23,8 +23,10 @@ def strategy_results(config: Config, seeds: list[int], command: str, say: Callab
     asked = strategies.asked_of(config, load_log(config))
     ready = [strategies.ready(config, seed, asked, say) for seed in seeds]
     found = strategies.try_strategies(config, ready, asked)
-    return {"command": command, "commit": commit(), "config": config.name, "seeds": seeds, **found,
-            "next_item": next_item.next_item(config, seeds, ready, say)}
+    if config.columns.relations:  # lists come from two hops there and leave friends out, which no baseline does
+        say("the next item in the whole catalogue is not compared where relations decide what may be listed")
+    following = [] if config.columns.relations else next_item.next_item(config, seeds, ready, say)
+    return {"command": command, "commit": commit(), "config": config.name, "seeds": seeds, **found, "next_item": following}
 
 
 def text(entry: dict[str, Any]) -> str:
@@ -43,11 +45,11 @@ def _entry(entry: dict[str, Any]) -> str:
     for family in dict.fromkeys(row["strategy"] for row in rows):
         own = {row["metric"]: row for row in rows if row["strategy"] == family}
         settings = next(iter(own.values()))["settings"]
-        name = family + (" (shipped)" if settings == entry["winner"] else "")
+        name = family + (" (chosen)" if settings == entry["winner"] else "")
         lines.append([name, grids.short(settings), *(f"{own[m]['mean']:.4g}" if m in own else "-" for m in metrics)])
     lists, seeds = max(row["n"] for row in rows), max(row["seeds"] for row in rows)
     said = [f"{entry['config']}: {lists} test requests, the whole catalogue, mean over {seeds} seed(s); each family's settings, and what "
-            f"is shipped, are the best by NDCG on validation. From `{entry['command']}`, commit {entry['commit'][:8]}.", "",
+            f"is chosen to ship, are the best by NDCG on validation. From `{entry['command']}`, commit {entry['commit'][:8]}.", "",
             *("| " + " | ".join(line) + " |" for line in lines)]
     return "\n".join(said + _next(entry["next_item"]))
 

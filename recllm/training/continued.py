@@ -108,7 +108,8 @@ def _setting_differences(config: Config, log: Log, spec: dict[str, Any], model: 
     """Settings of the model section that decide shapes or what the weights mean, and lengths of precomputed vectors."""
     pairs = [(f"model.{name}", getattr(config.model, name), getattr(model.config, name)) for name in SHAPE]
     pairs += [("model.item_id", config.model.item_id, model.config.item_ids > 1), ("model.counters", config.model.counters,
-                                                                                  spec["use_counters"])]
+                                                                                  spec["use_counters"]),
+              ("model.recent_days", config.model.recent_days, spec.get("recent_days", []))]
     pairs += [("lengths of schema.item_vector", vector_sizes(log), spec["item_vectors"])]
     return [_difference(name, own, released) for name, own, released in pairs if own != released]
 

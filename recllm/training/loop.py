@@ -189,7 +189,7 @@ class Trainer:
         return {**vars(self.progress), "seconds": self._seconds(), "seed": self.seed, "world_size": self.ranks, **self._origin()}
 
     def _origin(self) -> dict[str, Any]:
-        """Rows that an epoch trains on, and the release that the run goes on from."""
+        """Rows that one epoch trains on, and the release that the run goes on from."""
         kept = self.setup.kept
         return {"rows": sum(int((~g.sampled).sum()) for g in self.train.groups),
                 **({"release": kept.release, "trained_until": kept.trained_until} if kept else {})}

@@ -105,15 +105,11 @@ def commit() -> str:
         return "unknown"
 
 
-def also_rows(files: dict[str, Path], more: dict[str, Any]) -> list[dict[str, Any]]:
-    """recllm's rows out of other results files, under other names: the same log with something left out. Their facts go to
-    `more["also"]`. Raises DataError for a file that is none."""
-    rows = []
-    for name, path in files.items():
-        found = read(path)
-        rows += [{**row, "model": name} for row in found["rows"] if row["model"] == "recllm"]
-        more.setdefault("also", {})[name] = {"command": found["command"], "commit": found["commit"], "truth": found.get("truth")}
-    return rows
+def _also_rows(name: str, path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """recllm's rows out of another results file, under another name: the same log with something left out; and that file's facts."""
+    found = read(path)
+    rows = [{**row, "model": name} for row in found["rows"] if row["model"] == "recllm"]
+    return rows, {"command": found["command"], "commit": found["commit"], "seeds": found.get("seeds"), "truth": found.get("truth")}
 
 
 def results(config: Config, seeds: list[int], command: str, *, export: Path | None = None, also: dict[str, Path] | None = None,
@@ -122,6 +118,7 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
     trained."""
     for name in config.evaluation.baselines:
         create(name)  # an unknown name or a missing extra is found before anything is scored
+    columns = {name: _also_rows(name, path) for name, path in (also or {}).items()}  # a wrong file is found before anything is scored
     rows, made, frames = model_rows(config, seeds, say)
     kept, more = {"recllm": frames}, dict[str, Any]()
     if config.data.format == "simulate":
@@ -132,7 +129,13 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
     more |= {"revenue": earned} if earned else {}
     if config.data.negatives and config.data.negatives.window:
         more["probes"] = probes(config, made.log)
-    rows += also_rows(also or {}, more)
+    for name, (found, facts) in columns.items():
+        counts = {r["n"] for r in found if r["slice"] == "all"}, {r["n"] for r in rows if r["slice"] == "all" and r["model"] == "recllm"}
+        if counts[0] != counts[1]:
+            raise DataError(f"--also {name}: expected figures of the same test rows ({sorted(counts[1])}), found {sorted(counts[0])}: "
+                            f"evaluate the variant again")
+        rows += found
+        more.setdefault("also", {})[name] = facts
     sampled = " Negatives are sampled: figures are on that distribution." if config.data.negatives else ""
     bins = reliability(frames, dict(config.columns.outcomes), config.evaluation.bootstrap)
     return {"command": command, "commit": commit(), "note": config.note + sampled, "seeds": seeds, "rows": rows, "reliability": bins,

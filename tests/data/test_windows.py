@@ -27,8 +27,8 @@ def feed(tmp_path, events, **data) -> Config:
     (tmp_path / "feed.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     moments = [pd.Timestamp(cut, unit="s", tz="UTC").isoformat() for cut in CUTS]
     return Config.model_validate({
-        "name": "feed", "data": {"interactions": str(tmp_path / "feed.csv"), "workers": 1, "shards": 2,
-                                 "split": {"validation": moments[0], "test": moments[1]}, **data},
+        "name": "feed", "data": {**{"interactions": str(tmp_path / "feed.csv"), "workers": 1, "shards": 2,
+                                    "split": {"validation": moments[0], "test": moments[1]}}, **data},
         "schema": {"user": "user_id", "item": "item_id", "time": {"column": "ts", "unit": "s"}, "scored": "scored", "outcomes": OUTCOMES}})
 
 
@@ -85,7 +85,7 @@ def busy_feed(seed=0, users=12, items=30, events=900):
 
 @pytest.fixture
 def drawn(tmp_path):
-    config = feed(tmp_path, busy_feed(), negatives={"per_event": 4, "window": 1})
+    config = feed(tmp_path, busy_feed(), negatives={"per_event": 4, "window": 1}, workers=2, shards=4)
     return config, prepare(config)
 
 
@@ -123,3 +123,23 @@ def test_without_a_window_a_probe_finds_the_draw(tmp_path):
     prepare(config)
     # then "nobody looked lately" tells drawn from logged: the reason for the window
     assert probes(config, load_log(config), days=1)["not_within_window"] < 0.45
+
+
+def test_an_open_window_masks_drawn_candidates_as_it_masks_their_row(drawn, tiny_encoder):
+    from transformers import AutoTokenizer
+
+    from recllm.feed.examples import Examples
+    from recllm.feed.fit import fit
+
+    # given rows of the last day, whose purchases nobody can know yet, and the candidates beside them
+    config, _ = drawn
+    log = load_log(config)
+    rows = np.flatnonzero((log.split == 2) & log.frame["scored"].to_numpy(dtype=bool))
+    examples = Examples(log, fit(config, log), AutoTokenizer.from_pretrained(tiny_encoder), rows)
+    groups = [(g, examples.targets(k)[0]) for k, g in enumerate(examples.groups)]
+    purchase = examples.names.index("purchase")
+    drawn_labels = np.concatenate([y[g.sampled, purchase] for g, y in groups])
+    own = np.concatenate([log.labels(["purchase"])[g.row[g.sampled], 0] for g, _ in groups])
+    # then their purchase is unknown exactly where the row's is, and 0 elsewhere; nobody clicked them
+    assert np.isnan(own).any() and (np.isnan(own) == np.isnan(drawn_labels)).all() and (drawn_labels[~np.isnan(own)] == 0).all()
+    assert all((y[g.sampled, examples.names.index("click")] == 0).all() for g, y in groups)

@@ -51,6 +51,13 @@ def test_relations_may_be_plain_ids_and_strangers_are_ignored(recommender, reque
     assert np.allclose(first["click"], second["click"], atol=1e-6)
 
 
+def test_a_relation_that_is_told_twice_is_one_and_nobody_is_their_own_friend(recommender, request_of):
+    # given what a table of both directions would send
+    twice = {**request_of, "relations": [*request_of["relations"] * 2, {"item_id": request_of["self"], "since": "2020-01-01"}]}
+    found = [recommender.predict([{**r, "candidates": ["i1", "u2"]}])[0]["click"] for r in (request_of, twice)]
+    assert (found[0] == found[1]).all()
+
+
 def test_a_relation_that_is_younger_than_the_request_does_not_count(recommender, request_of):
     later = {**request_of, "relations": [{**entry, "since": "2024-07-01T00:00:00Z"} for entry in request_of["relations"]]}
     none = {**request_of, "relations": []}

@@ -57,23 +57,36 @@ def test_a_relation_counts_from_the_moment_after_it(made):
     assert paths.related(rows, since + 1).all()
 
 
-def test_a_later_relation_changes_no_score(made):
-    # given requests of the test split, and the same with every relation moved past the log's end that was younger than the request
+def test_a_relation_changes_what_comes_after_it_and_nothing_before(made):
+    # given an example of the test split with two moments, and a candidate of its first and of its last that is no friend
     examples = made.examples(2)
-    group = next(g for g in examples.groups if len(examples.relations.own(g.user)[0]))
-    index = examples.groups.index(group)
-    before = examples[index].num
-    earliest = int(examples.timeline.time[group.start])
-    edges = examples.relations.edges[group.user]
+    index = next(k for k, g in enumerate(examples.groups) if len(np.unique(examples.timeline.time[g.row])) > 1 and len(g.row) > 2)
+    group, before = examples.groups[index], examples[index]
+    times = np.concatenate([examples.timeline.time[group.start : group.start + before.events], examples.timeline.time[group.row]])
+    moment = int(np.sort(np.unique(examples.timeline.time[group.row]))[-1]) - 1  # just before the last request
+    edges = examples.relations.edges.get(group.user, {})
+    last = int(group.item[times[before.events :] > moment][0])
     try:
-        examples.relations.edges[group.user] = {row: since if since < examples.timeline.time[group.row].max() else 2**40
-                                                for row, since in edges.items()}
+        # when the user becomes a friend of what the last request asks for, just before it
+        examples.relations.edges[group.user] = {**edges, last: moment}
         examples.relations.made.clear()
-        assert (examples[index].num == before).all()
-        # and one that is older than all of the window does change them
-        examples.relations.edges[group.user] = {**edges, int(group.item[0]): earliest - 1}
+        changed = (examples[index].num[: len(times)] != before.num[: len(times)]).any(axis=1)
+        # then only that moment's rows may change, and the row of that item does
+        asked = np.concatenate([before.item[: before.events], group.item])
+        assert not changed[times <= moment].any() and changed[(times > moment) & (asked == last)].all()
+        # and after all of them it changes nothing
+        examples.relations.edges[group.user] = {**edges, last: int(times.max())}
         examples.relations.made.clear()
-        assert (examples[index].num != before).any()
+        assert (examples[index].num == before.num).all()
     finally:
         examples.relations.edges[group.user] = edges
         examples.relations.made.clear()
+
+
+def test_moments_out_of_all_ranges_reach_no_other_row():
+    # given placeholders of a careless export: the year 1, 1900, and 9999
+    since = np.array([-62_135_596_800_000, -2_208_988_800_000, 253_370_764_800_000])
+    relations = Relations.of(np.zeros(3, dtype=np.int64), np.array([1, 2, 3]), since, np.ones(9, dtype=bool))
+    paths = relations.paths(*relations.near(0))
+    # then the old ones hold now, the last one does not, and nobody else is related
+    assert paths.related(np.arange(9), np.full(9, 1_700_000_000_000)).tolist() == [False, True, True, False, *([False] * 5)]

@@ -62,8 +62,23 @@ def test_every_users_list_is_the_one_that_a_request_of_theirs_gets(everyone, tmp
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lists.parquet"]
 
 
-def test_a_user_for_whom_nothing_is_left_has_no_row_and_is_counted(everyone, tmp_path):
-    # given the log's own lists, where the user with the longest history has seen the whole catalogue
+def test_an_auction_has_its_prices_in_the_file_too(everyone, tmp_path, monkeypatch):
+    # given a release that ships an auction over prices as bids
+    terms = {"strategy": "expected_value", "outcome": "click", "value": "price", "auction": {"payment": "second", "floor": 1.0}}
+    monkeypatch.setattr(everyone.recommender.processor, "recommend", {**everyone.recommender.processor.recommend, **terms})
+    recommend_all(everyone, tmp_path / "lists.parquet", 3)
+    # then every row has what its click costs
+    table = pq.read_table(tmp_path / "lists.parquet").to_pandas()
+    assert len(table) and (table["price"] >= 1.0).all()
+
+
+def test_a_user_for_whom_nothing_is_left_has_no_row_and_is_counted(everyone, tmp_path, monkeypatch):
+    # given a catalogue in which people are not published yet, and a user who has seen all the rest
+    items = everyone.recommender.processor.rows.items
+    later = np.array([item.startswith("u") for item in items.ids])
+    monkeypatch.setattr(items, "published", np.where(later, 2**60, items.published))
+    monkeypatch.setattr(everyone.recommender.processor.rows.relations, "start", np.zeros(len(items) + 1, dtype=np.int64))
+    monkeypatch.setattr(everyone.raw, "social", lambda user: {})
     everyone.recommender.processor.recommend["exclude_seen"] = True
     try:
         found = recommend_all(everyone, tmp_path / "lists.parquet", 4)
@@ -72,7 +87,7 @@ def test_a_user_for_whom_nothing_is_left_has_no_row_and_is_counted(everyone, tmp
     # then
     listed = set(pd.read_parquet(tmp_path / "lists.parquet")["user"])
     expected = {u for c, u in enumerate(everyone.log.users)
-                if set(everyone.log.items) > {e["item_id"] for e in everyone.request(c)["history"]}}  # fmt: skip
+                if {i for i in everyone.log.items if i[0] != "u"} - {e["item_id"] for e in everyone.request(c)["history"]}}  # fmt: skip
     assert listed == expected and found.nothing == len(everyone.log.users) - len(expected) > 0
     assert f"nothing was left for {found.nothing}" in found.text()
 
@@ -148,11 +163,14 @@ def test_vectors_give_retrievals_own_order(everyone, tmp_path):
         prepared = everyone.recommender.reader.read(request)
         places = np.flatnonzero(published <= prepared.time)
         near = content[places] @ queries[code]
-        brute = set(items["item_id"][places[np.argsort(-near, kind="stable")[:5]]])
-        chosen = everyone.recommender._retrieve(prepared, places, 5)
-        assert brute == {prepared.ids[p] for p in places[chosen]}, user
+        np.testing.assert_allclose(near, everyone.recommender.nearness(prepared, places), atol=1e-6)
+        # and a list is chosen from what is within two hops, filled up with the nearest others
+        _, eligible = everyone.recommender.eligible(request, exclude_seen=False)
+        first = prepared.paths.between(eligible, np.full(len(eligible), prepared.time)) > 0
+        order = np.lexsort((-(content[eligible] @ queries[code]), ~first))
+        expected = set(items["item_id"][eligible[order[: max(5, first.sum())]]])
         served = everyone.recommender.recommend(request, top_k=50, retrieve=5)
-        assert brute == {e["item_id"] for e in served}, user
+        assert expected == {e["item_id"] for e in served}, user
 
 
 def test_bad_paths_are_one_line(everyone, tmp_path):

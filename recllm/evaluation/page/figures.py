@@ -103,7 +103,7 @@ def slices(config: Config, found: dict[str, Any]) -> Figures:
     task = first_binary(found, config.columns.binary[0])
     whole = {r["model"]: r["mean"] for r in found["rows"]
              if (r["task"], r["metric"], r["slice"], r["counters"]) == (task, "auc", "all", "fresh")}
-    others = {model: mean for model, mean in whole.items() if model != "recllm"}
+    others = {model: mean for model, mean in whole.items() if model not in ("recllm", *(found.get("also") or {}))}
     rival = max(others, key=lambda m: others[m]) if others else None
     beside = {r["slice"]: r["mean"] for rows in (slice_groups(found, task, rival).values() if rival else []) for r in rows}
     made, n = [], max((r["n"] for r in found["rows"] if (r["task"], r["slice"]) == (task, "all")), default=0)
