@@ -62,11 +62,14 @@ def revenue(user: np.ndarray, request: np.ndarray, bid: np.ndarray, p_true: np.n
 
 
 def sentence(found: dict[str, Any]) -> str:
-    """The figures of both payments in one line, the configured one and its best model first."""
+    """The figures of both payments in one line: recllm, the truth, and the best baseline; the first price, which measures the predictions,
+    first. At the second price a model that overrates the runner-up charges more: that is no merit, and is said."""
     said = []
-    for payment in sorted(PAYMENTS, key=lambda p: p != found["payment"]):
-        rows = sorted((row for row in found["rows"] if row["payment"] == payment), key=lambda row: -row["per_1000"])
-        blind = next(row for row in rows if row["model"] == BLIND)
-        shares = ", ".join(f"{r['model']} {r['ratio']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in rows if r["model"] != BLIND)
-        said.append(f"at the {payment} price {shares} times the best context-blind predictor's {blind['per_1000']:.1f}")
-    return f"true expected revenue by auction (floor {found['floor']:g}) of 1,000 test requests: {'; '.join(said)}"
+    for payment in ("first", "second"):
+        rows = {row["model"]: row for row in found["rows"] if row["payment"] == payment}
+        others = sorted((r for name, r in rows.items() if name not in (BLIND, "recllm", "truth")), key=lambda r: -r["per_1000"])
+        shown = [r for r in (rows.get("recllm"), rows.get("truth"), *others[:1]) if r]
+        shares = ", ".join(f"{r['model']} {r['ratio']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in shown)
+        said.append(f"at the {payment} price {shares} times the best context-blind predictor's {rows[BLIND]['per_1000']:.1f}")
+    return (f"true expected revenue by auction (bid x P(click), floor {found['floor']:g}) of 1,000 test requests: {'; '.join(said)} (the "
+            f"second price rewards overrating the runner-up: compare predictors at the first)")

@@ -10,6 +10,7 @@ from recllm.feed.log import Log
 from recllm.feed.raw import RawRequests
 from recllm.model.fields_recllm import as_list, as_text
 from recllm.recommend.build import recommender_of
+from recllm.recommend.grids import short
 from recllm.training.setup import TEST, Setup
 
 NAME = "user A"  # in place of the id, which never enters the page
@@ -119,8 +120,6 @@ def story(made: Setup) -> dict[str, Any]:
 
 def _ranking(config: Config) -> str:
     """How the release ranks, in words."""
-    chosen, columns = config.recommend, config.columns
-    if chosen.strategy == "expected_value":
-        return f"Ranked by {chosen.value or 'value'} x probability of {chosen.outcome or columns.binary[0]}."
-    weights = chosen.weights or {columns.binary[0]: 1.0}
-    return "Ranked by " + " + ".join(f"{weight:g} x {name}" for name, weight in weights.items()) + "."
+    chosen, first = config.recommend, config.columns.binary[0]
+    said = short({**chosen.model_dump(mode="json"), "weights": chosen.weights or {first: 1.0}, "outcome": chosen.outcome or first})
+    return f"Ranked by {said}{', with an auction' if chosen.auction else ''}."

@@ -7,7 +7,8 @@ from typing import Any
 from recllm.config import Config
 from recllm.data.report import Report, reasons
 from recllm.errors import DataError
-from recllm.evaluation.report import LOWER_IS_BETTER, SHOWN, both_counters, cells, number, truth
+from recllm.evaluation.report import LOWER_IS_BETTER, SHOWN, both_counters, cells, number
+from recllm.evaluation.report import facts as known_facts
 
 NAMES = {"auc": "AUC", "gauc": "AUC per user", "logloss": "log loss", "ndcg@10": "NDCG@10", "ece": "miscalibration",
          "mae": "mean error, s", "xauc": "pairs in order", "coverage": "in 80% interval"}  # fmt: skip
@@ -56,7 +57,7 @@ def figures_table(found: dict[str, Any], counters: str) -> dict[str, Any]:
             best = None if metric == "coverage" else pick(r["mean"] for r in row.values())  # of an 80% interval: nearer to .80 is better
             made = [{"mean": number(row[m]["mean"], metric), "low": number(row[m]["low"], metric), "high": number(row[m]["high"], metric),
                      "best": row[m]["mean"] == best} if m in row else None for m in models]
-            means = {m: r["mean"] for m, r in row.items()}
+            means = {m: r["mean"] for m, r in row.items() if m not in (found.get("also") or {})}  # variants of recllm are no baselines
             compared += "recllm" in means and len(means) > 1 and best is not None
             if best is not None and means.get("recllm", best) != best:
                 leads.append(_lead(task, metric, means))
@@ -77,7 +78,7 @@ def metrics(found: dict[str, Any]) -> dict[str, Any]:
     """The table with fresh item counters, that with frozen ones where there is one, and what both say in a sentence."""
     frozen = any(r["counters"] == "frozen" for r in found["rows"])
     return {"fresh": figures_table(found, "fresh"), "frozen": figures_table(found, "frozen") if frozen else None,
-            "both": both_counters(found), "truth": truth(found)}
+            "both": both_counters(found), "truth": known_facts(found)}
 
 
 def strategies(name: str, path: Path) -> dict[str, Any] | None:
