@@ -56,15 +56,15 @@ def evaluate(config: Config, args: argparse.Namespace) -> int:
     from recllm.recommend.report import write_report
     from recllm.training.results import read, results, write
 
-    committed = read(args.check_baseline) if args.check_baseline else None  # a wrong file is found before anything is scored
-    if args.report:
-        require()  # so is a missing extra
     if args.results and (args.seeds or args.out or args.export_features or args.strategies or args.also):
         raise ConfigError("--results takes figures that stand already: leave out --seeds, --out, --also, --strategies and "
                           "--export-features, or --results")
     if args.strategies and (args.check_baseline or args.report or args.also or args.export_features):
         raise ConfigError("--strategies measures lists instead of predictions: call it without --check-baseline, --report, --also and "
                           "--export-features")
+    committed = read(args.check_baseline) if args.check_baseline else None  # a wrong file is found before anything is scored
+    if args.report:
+        require()  # so is a missing extra
     if args.results:
         found = read(args.results)
     else:

@@ -60,10 +60,38 @@ def test_strategies_are_tried_on_the_trained_run_and_written_by_config(shop_fold
     out = shop_folder[1] / "strategies.json"
     assert main(["evaluate", str(shop_folder[0]), "--strategies", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "weighted" in shown and "next clicked item in the whole catalogue" in shown
+    assert "weighted" in shown and "next item: not measured" in shown  # this log has relations
     found = json.loads(out.read_text())["rich"]
     assert list(found) == ["command", "commit", "config", "seeds", "rows", "winner", "next_item"] and found["seeds"] == [0]
-    assert {"item-rate", "recllm"} <= {row["model"] for row in found["next_item"]}
+    assert found["next_item"] == []
+
+
+def test_figures_of_a_variant_stand_beside_as_a_column_of_their_own(shop_folder, capsys):
+    # given a results file of the same test rows
+    path, folder = shop_folder
+    alone, both = folder / "alone.json", folder / "both.json"
+    few = ["--set", "evaluation.baselines=[item-rate]"]
+    assert main(["evaluate", str(path), *few, "--out", str(alone)]) == 0
+    # when it is added under a name of its own
+    assert main(["evaluate", str(path), *few, "--out", str(both), "--also", f"variant={alone}"]) == 0
+    # then it is a column, with where it came from, and no baseline
+    found = json.loads(both.read_text())
+    assert {row["model"] for row in found["rows"]} == {"recllm", "item-rate", "variant"} and found["also"]["variant"]["seeds"] == [0]
+    assert "variant" in capsys.readouterr().out
+    # and a file of other rows, a name that is taken and one without a file are refused
+    other = json.loads(alone.read_text())
+    alone.write_text(json.dumps({**other, "rows": [{**row, "n": row["n"] + 1} for row in other["rows"]]}))
+    for given, expected in ((f"variant={alone}", "expected figures of the same test rows"), (f"item-rate={alone}", "names of their own"),
+                            ("variant", "names of their own")):
+        assert main(["evaluate", str(path), *few, "--out", str(folder / "none.json"), "--also", given]) == 2
+        assert expected in capsys.readouterr().err and not (folder / "none.json").exists()
+
+
+def test_options_that_exclude_each_other_are_refused(shop_folder, capsys):
+    for options, expected in ((["--strategies", "--check-baseline", "x.json"], "call it without --check-baseline"),
+                              (["--results", "x.json", "--also", "a=b"], "leave out --seeds, --out, --also")):
+        assert main(["evaluate", str(shop_folder[0]), *options]) == 2
+        assert expected in capsys.readouterr().err
 
 
 def test_exported_features_are_what_a_baseline_was_fitted_on(shop_folder):

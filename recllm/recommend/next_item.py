@@ -135,7 +135,7 @@ def next_item(config: Config, seeds: list[int], ready: list[Ready], say: Callabl
 def text(rows: list[dict[str, Any]]) -> str:
     """The rows for a terminal, a line a model."""
     if not rows:
-        return "next item: no test request with a click on an item that may be ranked"
+        return "next item: not measured; no test request has a click on an item that may be ranked, or relations decide what may be"
     lines = [f"next clicked item in the whole catalogue, {rows[0]['n']} test requests"]
     for name in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == name]

@@ -64,4 +64,5 @@ def test_figures_are_ratios_to_the_context_blind_predictor_with_intervals():
     assert 1 < first["mine"]["ratio"] < first["truth"]["ratio"] and first["mine"]["seeds"] == 2
     assert first["mine"]["low"] < first["mine"]["ratio"] < first["mine"]["high"]
     assert first["mine"]["per_1000"] == pytest.approx(first["mine"]["ratio"] * first[BLIND]["per_1000"])
-    assert "at the first price truth 1." in sentence(found) and ", mine 1." in sentence(found) and "; at the second price" in sentence(found)
+    said = sentence(found)
+    assert "at the first price truth 1." in said and ", mine 1." in said and "; at the second price" in said
