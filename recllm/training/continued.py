@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from recllm.config import Config
+from recllm.data.prepare import declared
 from recllm.errors import TrainingError
 from recllm.feed.fit import Kept, vector_sizes
 from recllm.feed.log import Log
@@ -74,7 +75,8 @@ def start_from(folder: Path, config: Config, log: Log) -> Start:
     if not (folder / WEIGHTS).is_file() or not (folder / "processor_spec.json").is_file():
         raise TrainingError(f"--init-from: expected the folder of a release, found none in {folder}: see scripts/release.py")
     rows, model = RecllmProcessor.from_pretrained(folder).rows, RecllmModel.from_pretrained(folder)
-    found = [*_schema_differences(json.loads(config.columns.model_dump_json()), rows.spec["schema"], "schema"),
+    # roles that neither declares are no difference: a release of an earlier version does not name them
+    found = [*_schema_differences(declared(json.loads(config.columns.model_dump_json())), declared(rows.spec["schema"]), "schema"),
              *_setting_differences(config, log, rows.spec, model), *_encoder_differences(config, model)]
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -143,7 +145,9 @@ def text(kept: Kept) -> str:
 
 
 def write(kept: Kept, folder: Path) -> None:
-    (folder / FILE).write_text(text(kept) + "\n", encoding="utf-8")
+    part = folder / f".{FILE}.part"
+    part.write_text(text(kept) + "\n", encoding="utf-8")
+    part.rename(folder / FILE)
 
 
 def read(folder: Path) -> Kept | None:
