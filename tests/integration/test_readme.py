@@ -28,7 +28,7 @@ def test_the_ten_line_example_runs_as_written(tmp_path, tiny_encoder, monkeypatc
     small["model"] |= {"layers": 1, "stride": 20, "overlap": 20}  # the tests' encoder has room for 96 positions
     small["training"] = {"epochs": 1}
     Path("shop.yaml").write_text(yaml.safe_dump(small))
-    commands = [line.split("#")[0].split() for line in block("sh", "--check").splitlines()]
+    commands = [line.split("#")[0].split() for line in block("sh", "shop.yaml --check").splitlines()]
     assert len(commands) == 6
     for script, *arguments in commands:
         assert main([Path(script).stem, *arguments]) == 0, script
