@@ -105,10 +105,15 @@ def commit() -> str:
         return "unknown"
 
 
+def _kept(row: dict[str, Any]) -> bool:
+    """Whether a baseline's row is kept: all of the whole test split, and of its slices what is compared (the file would be megabytes)."""
+    return row["slice"] == "all" or (row["metric"] in ("auc", "mae") and row["counters"] == "fresh")
+
+
 def _also_rows(name: str, path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """recllm's rows out of another results file, under another name: the same log with something left out; and that file's facts."""
     found = read(path)
-    rows = [{**row, "model": name} for row in found["rows"] if row["model"] == "recllm"]
+    rows = [{**row, "model": name} for row in found["rows"] if row["model"] == "recllm" and _kept(row)]
     return rows, {"command": found["command"], "commit": found["commit"], "seeds": found.get("seeds"), "truth": found.get("truth")}
 
 
@@ -129,6 +134,7 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
     more |= {"revenue": earned} if earned else {}
     if config.data.negatives and config.data.negatives.window:
         more["probes"] = probes(config, made.log)
+    rows = [row for row in rows if row["model"] == "recllm" or _kept(row)]
     for name, (found, facts) in columns.items():
         counts = {r["n"] for r in found if r["slice"] == "all"}, {r["n"] for r in rows if r["slice"] == "all" and r["model"] == "recllm"}
         if counts[0] != counts[1]:
