@@ -52,7 +52,8 @@ def test_asked_rows_are_clicks_on_items_that_may_be_ranked(made, rows):
 
 
 def test_recllm_hits_are_those_of_the_lists_that_recommend_makes(made, ready, rows, monkeypatch):
-    # given retrieval that leaves out most of the catalogue
+    # given retrieval that leaves out most of the catalogue, and requests that say nothing of relations
+    monkeypatch.setattr(RawRequests, "social", lambda self, user: {})
     monkeypatch.setitem(ready.recommender.processor.recommend, "retrieve", 4)
     raw, hits = RawRequests(made.log, made.processor), recllm_hits(ready, rows)
     ways = {"recllm": {}, "recllm-click-retrieved": {"strategy": "weighted", "weights": {"click": 1.0}},
