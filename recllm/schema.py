@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 # names that prepared tables, requests or the model use themselves; a column of such a name is declared under another, with `column:`
 RESERVED = set("""time hour weekday weekend gap user item item_id kind id line file raw broken seen bucket request weight known_at
     known_at_raw utc_offset pos n_before scored split next_time earlier listed published reason score before n session""".split())
-RESERVED_OUTCOMES = {"query", "content", "duration_logits"}  # keys of the model's output beside the outcomes
+# keys of the model's output, and of a strategy's weights, beside the outcomes
+RESERVED_OUTCOMES = {"query", "content", "duration_logits", "nearness"}
 
 
 class Strict(BaseModel):

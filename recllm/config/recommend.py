@@ -65,7 +65,7 @@ class RecommendConfig(Strict):
                 raise ValueError(f"recommend.thresholds.{name}: expected a probability from 0 to 1, found {least}")
         groups = dict.fromkeys([*schema.item_category, *schema.item_text])
         items = list(dict.fromkeys([*schema.item_text, *schema.item_category, *schema.item_number, *schema.item_info]))
-        return [("recommend.weights", [*self.weights], list(schema.outcomes)),
+        return [("recommend.weights", [*self.weights], [*schema.outcomes, "nearness"]),
                 ("recommend.outcome", [self.outcome], schema.binary[:1] if self.auction else schema.binary),
                 ("recommend.title", [self.title], items), ("recommend.value", [self.value], items),
                 ("recommend.thresholds", [*self.thresholds], list(schema.outcomes)),

@@ -17,7 +17,7 @@ from .processor_recllm import RecllmProcessor
 from .release_recllm import write_release
 from .requests_recllm import Prepared, RequestReader
 from .settings_recllm import call_settings
-from .strategy_recllm import Ranking, ranked
+from .strategy_recllm import NEARNESS, Ranking, ranked
 
 TOKENS = 16_384  # padded tokens of one encoder call
 
@@ -31,6 +31,7 @@ class Pool:
     eligible: np.ndarray
     places: np.ndarray
     predictions: dict[str, np.ndarray]
+    near: np.ndarray | None = None  # (c,) cosines to the query, where retrieval has computed them
 
 
 class Recommender:
@@ -173,10 +174,12 @@ class Recommender:
         if whole and prepared.paths is not None:
             first = prepared.paths.between(prepared.rows[places], np.full(len(places), prepared.time)) > 0
             places, first = (places[first], first[first] & False) if first.sum() >= top_k else (places, first)
+        near = None
         if whole and len(places) > retrieve:
-            order = np.lexsort((-self.nearness(prepared, places), ~first))
-            places = places[np.sort(order[:max(retrieve, int(first.sum()))])]
-        return Pool(prepared, eligible, places, self._score(prepared, places) if len(places) else {})
+            near = self.nearness(prepared, places)
+            chosen = np.sort(np.lexsort((-near, ~first))[:max(retrieve, int(first.sum()))])
+            places, near = places[chosen], near[chosen]
+        return Pool(prepared, eligible, places, self._score(prepared, places) if len(places) else {}, near)
 
     def choose(self, pool: Pool, settings: dict[str, Any], top_k: int) -> Ranking:
         """The list that settings make of a pool; its places point into the pool."""
@@ -188,13 +191,14 @@ class Recommender:
         cap = settings.get("cap")
         groups = [as_list(fields[row].get(cap["field"])) for row in rows] if cap else None
         contents = self._contents_of(pool.prepared, rows) if settings.get("diversity") else None
-        return ranked(settings, pool.predictions, value, self.model.config.binary[0], top_k, groups, contents)
+        predictions = pool.predictions
+        if NEARNESS in (settings.get("weights") or {}):
+            predictions = predictions | {NEARNESS: self.nearness(pool.prepared, pool.places) if pool.near is None else pool.near}
+        return ranked(settings, predictions, value, self.model.config.binary[0], top_k, groups, contents)
 
     def nearness(self, prepared: Prepared, places: np.ndarray) -> np.ndarray:
-        """Cosine (c,) of catalogue items' contents to the request's query vector: what retrieval goes by."""
-        with torch.inference_mode():
-            rows = torch.from_numpy(prepared.rows[places]).to(self.model.device)
-            return (self._contents()[rows] @ self._query(prepared)).cpu().numpy()
+        """Cosine (c,) of items' contents to the request's query vector: what retrieval goes by."""
+        return self._contents_of(prepared, prepared.rows[places]) @ self._query(prepared).double().cpu().numpy()
 
     def query_vector(self, request: dict[str, Any]) -> np.ndarray:
         """A request as retrieval sees it: (W,) float32 of length one; its product with a row of `item_vectors` is the cosine.

@@ -5,7 +5,7 @@ from typing import Any
 
 from .auction_recllm import PAYMENTS
 from .errors_recllm import RequestError, nearest
-from .strategy_recllm import STRATEGIES
+from .strategy_recllm import NEARNESS, STRATEGIES
 
 PLAIN: dict[str, Any] = {"thresholds": {}, "cap": None, "diversity": 0.0, "auction": None}  # the order of the scores and no more
 OPTIONS = ("strategy", "weights", "outcome", "value", "retrieve", *PLAIN)
@@ -42,7 +42,7 @@ def _check(call: dict[str, Any], schema: dict[str, Any], outcomes: list[str], bi
         if name in known:
             _one_of(name, chosen, known[name])
         elif name == "weights":
-            for outcome, weight in _mapping(name, chosen, outcomes).items():
+            for outcome, weight in _mapping(name, chosen, [*outcomes, NEARNESS]).items():
                 _number(f"weights.{outcome}", weight, -math.inf, math.inf)
         elif name == "diversity":
             _number(name, chosen, 0, 1)

@@ -11,6 +11,7 @@ from .errors_recllm import RequestError, nearest
 from .lists_recllm import arrange
 
 STRATEGIES = ("weighted", "expected_value")
+NEARNESS = "nearness"  # beside the outcomes in `weights`: the cosine that retrieval goes by, how likely the item is to be what comes next
 
 
 @dataclass

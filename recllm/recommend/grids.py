@@ -5,6 +5,7 @@ from typing import Any
 from recllm.config import Config
 from recllm.config.recommend import RecommendConfig
 from recllm.model.settings_recllm import PLAIN
+from recllm.model.strategy_recllm import NEARNESS
 from recllm.schema import Schema
 
 Settings = dict[str, Any]
@@ -20,6 +21,7 @@ def base_grids(schema: Schema, recommend: RecommendConfig) -> dict[str, list[Set
     first, *others = schema.binary
     plain = {"value": recommend.value, "exclude_seen": recommend.exclude_seen, "retrieve": recommend.retrieve, **PLAIN}
     weights = [{first: 1.0}, *({first: 1.0, name: share} for name in others for share in SHARES), *({name: 1.0} for name in others)]
+    weights += [{NEARNESS: 1.0}, *({name: 1.0, NEARNESS: share} for name in schema.binary for share in SHARES)]
     return {"weighted": [{"strategy": "weighted", "weights": w, "outcome": None, **plain} for w in weights],
             "expected_value": [{"strategy": "expected_value", "weights": {}, "outcome": name, **plain} for name in schema.binary]}
 

@@ -57,7 +57,7 @@ def recllm_hits(ready: Ready, rows: np.ndarray) -> dict[str, Hits]:
         pool = recommender.pool(raw_request(raw, int(row)), exclude_seen=True, retrieve=size)
         near = recommender.nearness(pool.prepared, pool.places)
         kept = np.sort(np.argsort(-near, kind="stable")[: int(settings.get("retrieve") or 200)])
-        narrow = Pool(pool.prepared, pool.eligible, pool.places[kept], {n: p[kept] for n, p in pool.predictions.items()})
+        narrow = Pool(pool.prepared, pool.eligible, pool.places[kept], {n: p[kept] for n, p in pool.predictions.items()}, near[kept])
         click = pool.predictions[recommender.model.config.binary[0]]
         ways = {"recllm": (narrow, _listed(recommender, narrow, settings)), "recllm-click-retrieved": (narrow, click[kept]),
                 "recllm-click-all": (pool, click), "recllm-retrieval": (pool, near)}

@@ -53,13 +53,15 @@ def ready(config: Config, seed: int, asked: dict[int, Moments], say: Callable[[s
     for split, chosen in asked.items():
         say(f"scoring {len(chosen.row)} requests of the {'validation' if split == VALIDATION else 'test'} split, seed {seed}")
         requests = tqdm(chosen.row, desc="requests", delay=2, leave=False)
-        pools[split] = [slim(recommender.pool(raw_request(raw, int(row)), config.recommend.exclude_seen, config.recommend.retrieve))
-                        for row in requests]
+        wanted = config.recommend.exclude_seen, config.recommend.retrieve
+        pools[split] = [slim(recommender.pool(raw_request(raw, int(row)), *wanted), recommender) for row in requests]
     return Ready(made, recommender, pools)
 
 
-def slim(pool: Pool) -> Pool:
-    """A pool without the features of its candidates, which are large and have been scored."""
+def slim(pool: Pool, recommender: Recommender) -> Pool:
+    """A pool with its candidates' nearness and without their features, which are large and have been scored."""
+    if pool.near is None:
+        pool = replace(pool, near=recommender.nearness(pool.prepared, pool.places))
     nothing = pool.prepared.example.part(np.arange(0), 0)
     return replace(pool, prepared=replace(pool.prepared, example=nothing))
 

@@ -38,6 +38,23 @@ def test_friends_and_the_user_are_left_out_and_two_hops_come_first(recommender, 
     assert longer > two and not longer & (friends | {request_of["self"]})
 
 
+def test_nearness_is_a_weight_like_any_other(recommender, request_of):
+    # given candidates that are named, one of which came with the request
+    candidates = ["i1", "i2", "u2", {"item_id": "new", "title": "Film 99"}]
+    asked = {**request_of, "candidates": candidates}
+    # when they are ranked by nearness alone, and by it and the click
+    near = recommender.recommend(asked, top_k=4, weights={"nearness": 1.0})
+    both = recommender.recommend(asked, top_k=4, weights={"nearness": 2.0, "click": 1.0})
+    # then the score is the cosine of query and content, and the sum of both
+    cosine = {e["item_id"]: e["score"] for e in near}
+    vectors = dict(zip(recommender.processor.rows.items.ids, recommender.item_vectors(), strict=True))
+    query = recommender.query_vector(asked)
+    for item in ("i1", "i2", "u2"):
+        assert cosine[item] == pytest.approx(float(vectors[item] @ query), abs=1e-5)
+    for entry in both:
+        assert entry["score"] == pytest.approx(2 * cosine[entry["item_id"]] + entry["click"], abs=1e-5)
+
+
 def test_candidates_that_are_named_are_ranked_as_they_are(recommender, request_of):
     friend = request_of["relations"][0]["item_id"]
     assert recommender.recommend({**request_of, "candidates": [friend, "i1"]}, top_k=5)[0]["item_id"] in (friend, "i1")

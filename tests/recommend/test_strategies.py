@@ -64,7 +64,7 @@ def asked(made):
 def ready(made, asked):
     """What `strategies.ready` makes of a trained run, of the one model that all tests share."""
     recommender, raw = recommender_of(made), RawRequests(made.log, made.processor)
-    pools = {split: [slim(recommender.pool(raw_request(raw, int(row)), exclude_seen=False)) for row in chosen.row]
+    pools = {split: [slim(recommender.pool(raw_request(raw, int(row)), exclude_seen=False), recommender) for row in chosen.row]
              for split, chosen in asked.items()}
     return Ready(made, recommender, pools)
 
