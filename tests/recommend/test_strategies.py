@@ -218,3 +218,11 @@ def test_a_file_keeps_one_entry_a_config(tmp_path):
     path.write_text('{"command": "x", "rows": []}')
     with pytest.raises(DataError, match="expected one entry a config"):
         write_entry(path, first)
+
+
+def test_what_won_on_validation_is_what_the_configs_ship():
+    # given the committed comparison
+    found = json.loads(Path("results/strategies.json").read_text(encoding="utf-8"))
+    assert found
+    for name in found:
+        assert shipped(load_config(f"configs/{name}.yaml"), found), f"configs/{name}.yaml: set recommend to {found[name]['winner']}"
