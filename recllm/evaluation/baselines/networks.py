@@ -17,10 +17,19 @@ WITHOUT_VALIDATION = 5  # epochs
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's draws inside depend on the seed alone; the caller's random state stays as it was."""
+    """Torch's draws inside depend on the seed alone; the caller's random state stays as it was.
+
+    On one thread: gradients of embeddings are added up in whatever order threads come, and so no two runs would be the same. Networks
+    this small are hardly slower by it.
+    """
+    threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        yield
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def train(network: nn.Module, epoch: Callable[[], None], validation: Callable[[], float] | None) -> None:
