@@ -171,6 +171,14 @@ class EvaluationConfig(Strict):
     min_slice: int = Field(default=200, ge=1)
 
 
+def declared(plain: Any) -> Any:
+    """Settings without those that say nothing (null, empty): a new optional role leaves what was prepared before it as it is."""
+    if not isinstance(plain, dict):
+        return plain
+    kept = {name: declared(value) for name, value in plain.items()}
+    return {name: value for name, value in kept.items() if value is not None and value not in ([], {})}
+
+
 class Config(Strict):
     """A whole configuration file."""
 

@@ -10,9 +10,8 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from recllm.config import Config
+from recllm.config import Config, declared
 from recllm.data.executors import Executor, LocalExecutor
 from recllm.data.gather import SPLITS, GatherTask, gather
 from recllm.data.item_counts import merge_counts
@@ -30,14 +29,6 @@ Say = Callable[[str], None]
 
 def _quiet(_: str) -> None:
     return None
-
-
-def declared(plain: Any) -> Any:
-    """Settings without those that say nothing (null, empty): a new optional role leaves what was prepared before it as it is."""
-    if not isinstance(plain, dict):
-        return plain
-    kept = {name: declared(value) for name, value in plain.items()}
-    return {name: value for name, value in kept.items() if value is not None and value not in ([], {})}
 
 
 def fingerprint(config: Config) -> str:

@@ -6,8 +6,7 @@ from recllm.config import Config
 from recllm.evaluation.metrics import auc
 from recllm.feed.fit import counter_spec, load_counts
 from recllm.feed.log import Log
-
-DAY = 86_400_000
+from recllm.model.timeline_recllm import DAY
 
 
 def probes(config: Config, log: Log, days: float | None = None) -> dict[str, float]:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recllm.config import Config
+from recllm.config import Config, declared
 from recllm.data.gather import SPLITS
-from recllm.data.prepare import declared
 from recllm.data.report import Report
 from recllm.errors import DataError
 from recllm.model.fields_recllm import as_list, as_text

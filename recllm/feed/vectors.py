@@ -1,7 +1,6 @@
 """Item vectors of the frozen tower, computed once and kept beside the run under a key of everything that decides them."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from recllm.model.files_recllm import whole_file
 from recllm.model.modeling_recllm import RecllmModel
 
 BATCH = 64
@@ -47,8 +47,6 @@ def cached_vectors(model: RecllmModel, tokenizer: PreTrainedTokenizerFast, texts
         if key in stored:
             return stored[key]
     vectors = encode(model, tokenizer, texts, length)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may get here at once
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: vectors}, part)
-    part.rename(path)
+    with whole_file(path) as part:
+        save_file({key: vectors}, part)
     return vectors

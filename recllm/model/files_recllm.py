@@ -1,10 +1,22 @@
-"""Folders that are either whole or not there: written under a temporary name and renamed."""
+"""Files and folders that are either whole or not there: written under a temporary name and renamed."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, which becomes `path` at the end; after an error `path` is as it was before."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write the same file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A model and its processor as one recommender: predictions for requests, and ranked lists."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import normalize
-from transformers.utils.hub import hf_api
 
+from .attention_recllm import KeyValues
 from .errors_recllm import RequestError
 from .fields_recllm import as_list, as_number
 from .modeling_recllm import RecllmModel
 from .processor_recllm import RecllmProcessor
-from .release_recllm import write_release
+from .release_recllm import upload_release, write_release
 from .requests_recllm import Prepared, RequestReader
 from .settings_recllm import call_settings
 from .strategy_recllm import NEARNESS, Ranking, ranked
@@ -50,10 +49,7 @@ class Recommender:
 
     def push_to_hub(self, repo_id: str, card: str = "", private: bool = False, token: str | None = None) -> str:
         """Upload what `save_pretrained` writes. Returns the address of the commit."""
-        with tempfile.TemporaryDirectory() as place:
-            folder = self.save_pretrained(Path(place) / "release", card)
-            hf_api().create_repo(repo_id, private=private, token=token, exist_ok=True)
-            return str(hf_api().upload_folder(repo_id=repo_id, folder_path=folder, token=token, commit_message="Release of recllm"))
+        return upload_release(self.model, self.processor, repo_id, card, private, token)
 
     # ---- text and catalogue
 
@@ -94,7 +90,11 @@ class Recommender:
         """For each request `item_id` (its candidates in order) and arrays (c,): a probability per binary outcome, seconds and their
         80% interval (`<duration>_low`, `<duration>_high`) for a duration. Raises RequestError naming the request at fault."""
         prepared = [self._read(request, place) for place, request in enumerate(requests)]
-        return [{"item_id": p.ids, **(self._score(p, np.arange(len(p.ids))) if p.ids else {})} for p in prepared]
+        found = []
+        for p in prepared:
+            found.append({"item_id": p.ids, **(self._score(p, np.arange(len(p.ids))) if p.ids else {})})
+            p.past = None  # megabytes a request, of which there may be thousands
+        return found
 
     def _read(self, request: dict[str, Any], place: int) -> Prepared:
         try:
@@ -113,12 +113,19 @@ class Recommender:
         """Uncalibrated outputs of the heads (c, ...) for some of a request's candidates: the prefix once, then all of them against it."""
         example, chunks = prepared.example, []
         with torch.inference_mode():
-            past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
+            past = self._prefix(prepared)
             for begin in range(0, len(places), TOKENS):
                 tokens = example.events + places[begin : begin + TOKENS]
                 states, _ = self.model.after(past, self._batch(prepared, tokens, 0), start=example.events)
                 chunks.append(self.model.heads(states[0]))
         return {n: torch.cat([c[n] for c in chunks]) for n in chunks[0]} if chunks else {}
+
+    def _prefix(self, prepared: Prepared) -> KeyValues:
+        """Keys and values of a request's profile and events, made once: retrieval, scores and nearness all go by them."""
+        if prepared.past is None:
+            example = prepared.example
+            prepared.past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
+        return prepared.past
 
     def _batch(self, prepared: Prepared, tokens: np.ndarray, events: int) -> dict[str, torch.Tensor]:
         example = prepared.example.part(tokens, events)
@@ -173,7 +180,8 @@ class Recommender:
         places, whole, first = eligible, request.get("candidates") is None, np.zeros(len(eligible), dtype=bool)
         if whole and prepared.paths is not None:
             first = prepared.paths.between(prepared.rows[places], np.full(len(places), prepared.time)) > 0
-            places, first = (places[first], first[first] & False) if first.sum() >= top_k else (places, first)
+            if first.sum() >= top_k:
+                places, first = places[first], np.zeros(int(first.sum()), dtype=bool)  # nobody is before the others any more
         near = None
         if whole and len(places) > retrieve:
             near = self.nearness(prepared, places)
@@ -215,7 +223,7 @@ class Recommender:
         """(W,) of length one: the state of the request's query token, projected."""
         example = prepared.example
         with torch.inference_mode():
-            past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
+            past = self._prefix(prepared)
             states, _ = self.model.after(past, self._batch(prepared, np.array([example.size - 1]), 0), start=example.events)
             return normalize(self.model.query(states[0, 0]), dim=-1)
 

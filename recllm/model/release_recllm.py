@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from transformers.utils.hub import hf_api
 
 from .errors_recllm import ReleaseError
 from .files_recllm import whole_folder
@@ -32,3 +35,11 @@ def write_release(model: RecllmModel, processor: RecllmProcessor, folder: Path, 
         if training is not None:
             (part / "training_config.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
     return folder
+
+
+def upload_release(model: RecllmModel, processor: RecllmProcessor, repo_id: str, card: str, private: bool, token: str | None) -> str:
+    """Write a release aside and upload it to the Hub. Returns the address of the commit."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = write_release(model, processor, Path(place) / "release", card)
+        hf_api().create_repo(repo_id, private=private, token=token, exist_ok=True)
+        return str(hf_api().upload_folder(repo_id=repo_id, folder_path=folder, token=token, commit_message="Release of recllm"))

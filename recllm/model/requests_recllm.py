@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .attention_recllm import KeyValues
 from .catalogue_recllm import ItemTable
 from .errors_recllm import RequestError
 from .fields_recllm import as_number, as_text, declared_vectors, verbalise
@@ -36,6 +37,7 @@ class Prepared:
     values: dict[str, float]  # what a candidate is worth, where the request says so (`value`), by item id
     paths: Paths | None  # the user's relations, where the schema has some
     self_row: int  # row of the user as an item, -1 for none
+    past: KeyValues | None = None  # the prefix, once the model has run over it
 
 
 class RequestReader:

@@ -1,7 +1,6 @@
 """Predictions for a file of requests: JSON Lines in, one row per candidate in Parquet out."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from recllm.errors import DataError
 from recllm.model.errors_recllm import RequestError
+from recllm.model.files_recllm import whole_file
 from recllm.model.recommender_recllm import Recommender
 
 
@@ -34,7 +34,6 @@ def predict_file(recommender: Recommender, source: Path, target: Path) -> int:
 
     Raises DataError or RequestError with the line at fault; then no file is written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     parts = []
     for number, request in tqdm(read_requests(source), desc="predicting", unit=" requests", delay=2, leave=False):
         try:
@@ -47,7 +46,6 @@ def predict_file(recommender: Recommender, source: Path, target: Path) -> int:
         raise DataError(f"{source}: expected requests, found an empty file")
     table = pd.concat(parts, ignore_index=True)
     table = table[["request", *(c for c in table if c != "request")]]
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    table.to_parquet(part, index=False)
-    part.rename(target)
+    with whole_file(target) as part:
+        table.to_parquet(part, index=False)
     return len(table)

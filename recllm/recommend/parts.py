@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from recllm.errors import DataError
-from recllm.model.files_recllm import whole_folder
+from recllm.model.files_recllm import whole_file, whole_folder
 
 MANIFEST = "manifest.json"
 
@@ -69,9 +69,8 @@ def write_in_parts(target: Path, manifest: dict[str, Any], schema: pa.Schema, si
     made = sum(len(span) for span, _ in todo)
     with tqdm(total=users, initial=users - made, desc=label, unit=" users", leave=False) as bar:
         for span, path in todo:
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            pq.write_table(make(_counted(span, bar)), aside)
-            aside.rename(path)
+            with whole_file(path) as part:
+                pq.write_table(make(_counted(span, bar)), part)
     _join(folder, paths, target, schema)
     return made
 

@@ -59,11 +59,11 @@ def ready(config: Config, seed: int, asked: dict[int, Moments], say: Callable[[s
 
 
 def slim(pool: Pool, recommender: Recommender) -> Pool:
-    """A pool with its candidates' nearness and without their features, which are large and have been scored."""
+    """A pool with its candidates' nearness, without their features and the prefix, which are large and have been used."""
     if pool.near is None:
         pool = replace(pool, near=recommender.nearness(pool.prepared, pool.places))
     nothing = pool.prepared.example.part(np.arange(0), 0)
-    return replace(pool, prepared=replace(pool.prepared, example=nothing))
+    return replace(pool, prepared=replace(pool.prepared, example=nothing, past=None))
 
 
 def chosen_items(recommender: Recommender, pools: list[Pool], settings: Settings, top_k: int = TOP_K) -> np.ndarray:
@@ -161,16 +161,22 @@ def try_strategies(config: Config, seeds: list[Ready], asked: dict[int, Moments]
     return {"rows": [*rows, *more, *tested], "winner": max(best.values(), key=lambda row: row["mean"])["settings"]}
 
 
-def text(found: dict[str, Any]) -> str:
-    """Test figures of an entry, a line a family."""
-    rows = [row for row in found["rows"] if row["split"] == "test"]
+def table(rows: list[Row], winner: Settings, mark: str) -> list[list[str]]:
+    """Header and a line a family, of rows of one split; the winner's name carries `mark`."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     lines = [["strategy", "settings", *metrics]]
     for family in dict.fromkeys(row["strategy"] for row in rows):
         own = {row["metric"]: row for row in rows if row["strategy"] == family}
         settings = next(iter(own.values()))["settings"]
-        star = "*" if settings == found["winner"] else ""
-        lines.append([family + star, short(settings), *(f"{own[m]['mean']:.4g}" if m in own else "-" for m in metrics)])
+        name = family + (mark if settings == winner else "")
+        lines.append([name, short(settings), *(f"{own[m]['mean']:.4g}" if m in own else "-" for m in metrics)])
+    return lines
+
+
+def text(found: dict[str, Any]) -> str:
+    """Test figures of an entry, a line a family."""
+    rows = [row for row in found["rows"] if row["split"] == "test"]
+    lines = table(rows, found["winner"], "*")
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
                      + [f"* the best on validation by {CHOSEN_BY}; test split, mean over {max(row['seeds'] for row in rows)} seed(s)"])

@@ -1,7 +1,6 @@
 """The whole of `scripts/evaluate.py CONFIG --strategies`, and its file: one entry a config."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from recllm.config import Config
 from recllm.errors import DataError
 from recllm.evaluation.baselines import NAMES, create
 from recllm.feed.log import load_log
-from recllm.recommend import grids, next_item, strategies
+from recllm.model.files_recllm import whole_file
+from recllm.recommend import next_item, strategies
 from recllm.training.results import commit
 
 
@@ -40,17 +40,11 @@ def markdown(whole: dict[str, Any]) -> str:
 
 def _entry(entry: dict[str, Any]) -> str:
     rows = [row for row in entry["rows"] if row["split"] == "test"]
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    lines = [["strategy", "settings", *metrics], ["---"] * (2 + len(metrics))]
-    for family in dict.fromkeys(row["strategy"] for row in rows):
-        own = {row["metric"]: row for row in rows if row["strategy"] == family}
-        settings = next(iter(own.values()))["settings"]
-        name = family + (" (chosen)" if settings == entry["winner"] else "")
-        lines.append([name, grids.short(settings), *(f"{own[m]['mean']:.4g}" if m in own else "-" for m in metrics)])
+    header, *lines = strategies.table(rows, entry["winner"], " (chosen)")
     lists, seeds = max(row["n"] for row in rows), max(row["seeds"] for row in rows)
     said = [f"{entry['config']}: {lists} test requests, the whole catalogue, mean over {seeds} seed(s); each family's settings, and what "
             f"is chosen to ship, are the best by NDCG on validation. From `{entry['command']}`, commit {entry['commit'][:8]}.", "",
-            *("| " + " | ".join(line) + " |" for line in lines)]
+            *("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])]
     return "\n".join(said + _next(entry["next_item"]))
 
 
@@ -81,10 +75,8 @@ def write_entry(path: Path, entry: dict[str, Any]) -> None:
             raise DataError(f"{path}: expected one entry a config as --strategies writes it, found something else: choose another --out") \
                 from None
     whole[entry["config"]] = entry
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(_lines(whole, 2) + "\n", encoding="utf-8")
-    part.rename(path)
+    with whole_file(path) as part:
+        part.write_text(_lines(whole, 2) + "\n", encoding="utf-8")
 
 
 def _lines(value: Any, depth: int, indent: str = "") -> str:

@@ -22,6 +22,7 @@ from recllm.errors import ConfigError, DataError
 from recllm.evaluation.evaluator import evaluate
 from recllm.evaluation.predictions import label_frame, with_model
 from recllm.feed.score import score
+from recllm.model.timeline_recllm import DAY
 from recllm.recommend.build import recommender_of
 from recllm.training import checkpoint
 from recllm.training.results import commit
@@ -90,7 +91,7 @@ def runs(config: Config, days: list[date], epochs: int = EPOCHS, rate: float = R
 def day_frame(made: Setup, day: date) -> pd.DataFrame:
     """Labels and predictions of the binary outcomes on the scored rows of one UTC day. Raises DataError where it has none."""
     config, since = made.config, int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
-    examples = made.examples(TEST, since, since + 86_400_000)
+    examples = made.examples(TEST, since, since + DAY)
     if not len(examples):
         raise DataError(f"--days: expected scored rows on {day}, found none: choose days of the log")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from recllm.config import Config
-from recllm.data.prepare import declared
+from recllm.config import Config, declared
 from recllm.errors import TrainingError
 from recllm.feed.fit import Kept, vector_sizes
 from recllm.feed.log import Log
+from recllm.model.files_recllm import whole_file
 from recllm.model.modeling_recllm import RecllmModel
 from recllm.model.processor_recllm import RecllmProcessor
 from recllm.training.checkpoint import trainable_state
@@ -145,9 +145,8 @@ def text(kept: Kept) -> str:
 
 
 def write(kept: Kept, folder: Path) -> None:
-    part = folder / f".{FILE}.part"
-    part.write_text(text(kept) + "\n", encoding="utf-8")
-    part.rename(folder / FILE)
+    with whole_file(folder / FILE) as part:
+        part.write_text(text(kept) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> Kept | None:

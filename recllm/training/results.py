@@ -1,7 +1,6 @@
 """Results of trained runs beside the baselines, on the same rows: `{"command", "commit", "rows", ...}` in one JSON file."""
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from recllm.evaluation.probes import probes
 from recllm.evaluation.reliability import reliability
 from recllm.evaluation.tables import feature_table
 from recllm.feed.score import score
+from recllm.model.files_recllm import whole_file
 from recllm.training.run import load_trained
 from recllm.training.setup import TEST, TRAIN, VALIDATION, Setup
 from recllm.training.truth import revenue_facts, truth_facts
@@ -160,10 +160,8 @@ def write(found: dict[str, Any], path: Path) -> None:
         bins = ",\n".join(f"  {json.dumps(name)}: [\n{_lines(rows, 3)}\n  ]" for name, rows in found["reliability"].items())
         text += f',\n "reliability": {{\n{bins}\n }}'
     text += f',\n "rows": [\n{_lines(found["rows"], 2)}\n ]\n}}\n'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.rename(path)
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from recllm.config import Config
 from recllm.config.recommend import Auction
 from recllm.data.simulate import World, load_world
 from recllm.evaluation import metrics
-from recllm.evaluation.predictions import label_frame, with_model
+from recllm.evaluation.predictions import with_model
 from recllm.evaluation.revenue import BLIND, revenue
 from recllm.feed.examples import Examples
 from recllm.feed.score import score
@@ -29,10 +29,6 @@ def truth_rows(config: Config, made: Setup, item: np.ndarray) -> pd.DataFrame:
     return truth.loc[list(zip(request, np.array(made.log.items)[item], strict=True))]
 
 
-def loss(y: np.ndarray, p: np.ndarray) -> float:
-    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
-
-
 def truth_facts(config: Config, made: Setup, frames: list[pd.DataFrame]) -> dict[str, Any]:
     """How much of the log-loss gap between the best context-blind predictor and the truth is recovered, mean over seeds.
 
@@ -41,13 +37,13 @@ def truth_facts(config: Config, made: Setup, frames: list[pd.DataFrame]) -> dict
     """
     rows = truth_rows(config, made, frames[0]["item"].to_numpy())
     y, p_true, p_blind = frames[0]["y_click"].to_numpy(), rows[PREFIX].to_numpy(), rows[BLIND_COLUMN].to_numpy()
-    gap = loss(y, p_blind) - loss(y, p_true)
-    facts: dict[str, Any] = {"n": len(y), "logloss_truth": loss(y, p_true), "logloss_blind": loss(y, p_blind), "gap": gap}
+    best, blind = metrics.logloss(y, p_true), metrics.logloss(y, p_blind)
+    facts: dict[str, Any] = {"n": len(y), "logloss_truth": best, "logloss_blind": blind, "gap": blind - best}
     found = [f["p_click"].to_numpy() for f in frames]
-    facts["recovered"] = float(np.mean([(loss(y, p_blind) - loss(y, p)) / gap for p in found]))
+    facts["recovered"] = float(np.mean([(blind - metrics.logloss(y, p)) / (blind - best) for p in found]))
     facts["mean_error"] = float(np.mean([np.abs(p - p_true).mean() for p in found]))
     facts["ideal"] = {name.removeprefix(PREFIX).strip("_") or "truth": {"auc": metrics.auc(y, rows[name].to_numpy()),
-                                                                        "logloss": loss(y, rows[name].to_numpy())}
+                                                                        "logloss": metrics.logloss(y, rows[name].to_numpy())}
                       for name in rows if str(name).startswith(PREFIX)}
     tries = {"shuffled": shuffles(made), "missing": absences(made)}
     for kind, examples in tries.items():
@@ -58,9 +54,8 @@ def truth_facts(config: Config, made: Setup, frames: list[pd.DataFrame]) -> dict
 def _recovered(config: Config, made: Setup, examples: Examples, y: np.ndarray, facts: dict[str, Any]) -> dict[str, float]:
     """{"recovered", "auc"} of the model on changed test examples."""
     scores = score(made.model, examples, 4 * config.training.tokens_per_batch, made.model.device)
-    frame = with_model(label_frame(config, examples), made.model.heads, scores, config.columns.duration)
-    p = frame["p_click"].to_numpy()
-    return {"recovered": (facts["logloss_blind"] - loss(y, p)) / facts["gap"], "auc": metrics.auc(y, p)}
+    p = with_model(pd.DataFrame(index=range(len(y))), made.model.heads, scores, config.columns.duration)["p_click"].to_numpy()
+    return {"recovered": (facts["logloss_blind"] - metrics.logloss(y, p)) / facts["gap"], "auc": metrics.auc(y, p)}
 
 
 def shuffles(made: Setup) -> dict[str, Examples]:
@@ -73,10 +68,10 @@ def shuffles(made: Setup) -> dict[str, Examples]:
     columns.pop("gap")  # no column of the moment: it is computed from the history
     clock = [c for s in made.processor.by_group["time"] if s.name in columns for c in columns.pop(s.name)]
     columns |= {"time of day and week": clock}
-    found = {}
+    plain, found = made.examples(TEST), {}  # encoded once: a change copies the columns, not the work
     for name in [*columns, *made.processor.texts, "everything"]:
-        examples = made.examples(TEST)
-        timeline = examples.timeline
+        examples = copy.copy(plain)
+        examples.timeline = timeline = copy.deepcopy(plain.timeline)
         chosen = np.array(sorted(c for n, cs in columns.items() if name in (n, "everything") for c in cs), dtype=np.int64)
         for part in (timeline.cat, timeline.weight):
             part[np.ix_(rows, chosen)] = part[np.ix_(other, chosen)]

@@ -9,6 +9,7 @@ import pytest
 from recllm.data.simulate import World, load_world, simulate
 from recllm.data.simulate.effects import KINDS
 from recllm.errors import DataError
+from tests.data.simulated import shop_in
 
 SMALL = {"seed": 3, "users": 60, "items": 40, "days": 7, "requests_per_user": 60}
 FILES = ("interactions.csv", "users.jsonl", "items.jsonl", "truth.parquet", "world.json")
@@ -16,10 +17,7 @@ FILES = ("interactions.csv", "users.jsonl", "items.jsonl", "truth.parquet", "wor
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("simulated") / "shop"
-    world = simulate(folder, **SMALL)
-    log = pd.read_csv(folder / "interactions.csv", dtype={"user_id": str, "item_id": str})
-    return folder, world, log, pd.read_parquet(folder / "truth.parquet")
+    return shop_in(tmp_path_factory.mktemp("simulated") / "shop", **SMALL)
 
 
 def asked(log):

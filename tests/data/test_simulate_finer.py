@@ -17,6 +17,7 @@ from recllm.data.simulate import World, simulate
 from recllm.data.simulate.effects import DAYPART_OF_HOUR, FINER_KINDS, KINDS, SEGMENTS, STYLES, TOPICS
 from recllm.data.simulate.moods import FUNCTION_WORDS, HELD_OUT, TRAIN
 from recllm.errors import ConfigError, DataError
+from tests.data.simulated import shop_in
 
 SMALL = {"seed": 3, "users": 60, "items": 40, "days": 7, "requests_per_user": 60, "finer": True}
 FIELDS = ("place", "device", "mood", "weather", "companion")
@@ -25,10 +26,7 @@ VALUES = KINDS | FINER_KINDS
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("simulated") / "shop"
-    world = simulate(folder, **SMALL)
-    log = pd.read_csv(folder / "interactions.csv", dtype={"user_id": str, "item_id": str})
-    return folder, world, log, pd.read_parquet(folder / "truth.parquet")
+    return shop_in(tmp_path_factory.mktemp("simulated") / "shop", **SMALL)
 
 
 def hours(log):

@@ -55,6 +55,15 @@ def test_nearness_is_a_weight_like_any_other(recommender, request_of):
         assert entry["score"] == pytest.approx(2 * cosine[entry["item_id"]] + entry["click"], abs=1e-5)
 
 
+def test_the_prefix_of_a_request_is_made_once(recommender, request_of, monkeypatch):
+    # given a list that goes by retrieval, scores, nearness and diversity
+    made, calls = recommender.model.prefix, []
+    monkeypatch.setattr(recommender.model, "prefix", lambda batch: calls.append(1) or made(batch))
+    recommender.recommend({**request_of, "relations": []}, top_k=3, retrieve=5, diversity=0.2, weights={"click": 1.0, "nearness": 1.0})
+    # then the model ran over its profile and events once
+    assert len(calls) == 1
+
+
 def test_candidates_that_are_named_are_ranked_as_they_are(recommender, request_of):
     friend = request_of["relations"][0]["item_id"]
     assert recommender.recommend({**request_of, "candidates": [friend, "i1"]}, top_k=5)[0]["item_id"] in (friend, "i1")

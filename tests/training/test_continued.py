@@ -21,11 +21,11 @@ from recllm.recommend.build import recommender_of
 from recllm.release import release
 from recllm.training import checkpoint
 from recllm.training.continued import start_from
-from recllm.training.loop import Trainer
 from recllm.training.results import results
 from recllm.training.run import load_trained, run_folder, train
 from recllm.training.setup import TEST, TRAIN, Setup, setup
 from tests.conftest import stir
+from tests.training.kills import killed_at_its_second_evaluation
 from tests.training.test_training import changed, quiet
 from tests.worlds import rich_config
 
@@ -135,18 +135,9 @@ def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(world, monkeypatc
     sections = {"training": {"epochs": 3, "patience": 9}}
     whole = train(later_of(config, **sections), init_from=folder, say=quiet)
     monkeypatch.setenv("RECLLM_RUNS", str(tmp_path / "other"))
-    later, evaluate, calls = later_of(config, **sections), Trainer._evaluate, []
-
-    def killed(self, sums):
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        calls.append(1)
-        evaluate(self, sums)
-
-    monkeypatch.setattr(Trainer, "_evaluate", killed)
-    with pytest.raises(KeyboardInterrupt):
+    later = later_of(config, **sections)
+    with killed_at_its_second_evaluation(monkeypatch):
         train(later, init_from=folder, say=quiet)
-    monkeypatch.setattr(Trainer, "_evaluate", evaluate)
     resumed = train(later, init_from=folder, say=quiet)
     expected = checkpoint.trainable_state(whole.model)
     for name, value in checkpoint.trainable_state(resumed.model).items():

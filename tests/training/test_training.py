@@ -12,12 +12,12 @@ from recllm.errors import ConfigError, MissingExtraError, TrainingError
 from recllm.feed.batches import load, plan
 from recllm.model.errors_recllm import ReleaseError
 from recllm.training import checkpoint
-from recllm.training.loop import Trainer
 from recllm.training.losses import retrieval_loss
 from recllm.training.run import load_trained, run_folder, train
 from recllm.training.setup import TRAIN, setup
 from recllm.training.tasks import Tasks
 from tests.conftest import small_log
+from tests.training.kills import killed_at_its_second_evaluation
 from tests.worlds import rich_config
 
 
@@ -65,19 +65,9 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_uninterrupted_one(tiny, monke
     whole = train(config, say=quiet)
     monkeypatch.setenv("RECLLM_RUNS", str(tmp_path / "other"))
     prepare(config)
-    evaluate, calls = Trainer._evaluate, []
-
-    def killed(self, sums):
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        calls.append(1)
-        evaluate(self, sums)
-
-    monkeypatch.setattr(Trainer, "_evaluate", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at_its_second_evaluation(monkeypatch):
         train(config, say=quiet)
     assert checkpoint.position(run_folder(config, 0) / "last")["epoch"] == 1
-    monkeypatch.setattr(Trainer, "_evaluate", evaluate)
     resumed = train(config, say=quiet)
     expected = checkpoint.trainable_state(whole.model)
     for name, value in checkpoint.trainable_state(resumed.model).items():

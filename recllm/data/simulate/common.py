@@ -1,5 +1,6 @@
 """What both simulated worlds need: codes of named values, draws by probability, moments as text."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,21 @@ Records = list[dict[str, Any]]
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 START_MS = int(np.datetime64("2025-03-03T00:00:00", "ms").astype(np.int64))
+
+
+class Named:
+    """A world's users and items, found by their ids."""
+
+    users: Records
+    items: Records
+
+    @cached_property
+    def user_index(self) -> pd.Index:
+        return pd.Index([user["user_id"] for user in self.users], dtype=object)
+
+    @cached_property
+    def item_index(self) -> pd.Index:
+        return pd.Index([item["item_id"] for item in self.items], dtype=object)
 
 
 def sigmoid(logit: Array) -> Array:

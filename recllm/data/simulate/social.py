@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from recllm.data.simulate.common import Array, Records, codes, hours_of, normalise, sigmoid
+from recllm.data.simulate.common import Array, Named, Records, codes, hours_of, normalise, sigmoid
 from recllm.data.simulate.effects import DAYPART_OF_HOUR
 from recllm.data.simulate.world import save_world, stored_parts
 
@@ -38,7 +38,7 @@ PURCHASE_BASE, PURCHASE_TASTE, PURCHASE_RELATED = -2.3, 0.5, 0.6
 
 
 @dataclass(frozen=True, eq=False)
-class SocialWorld:
+class SocialWorld(Named):
     """Everything that decides a click. U users, who are the first U of the I items; groups follow."""
 
     KIND: ClassVar = "social"
@@ -47,14 +47,6 @@ class SocialWorld:
     relations: list[list[int]]  # (user code, other's item code, since in UTC ms), friendships once, with user < other
     device_p: Array  # (U, 4 dayparts, 3), sums to 1 over the last axis; so does surface_p
     surface_p: Array
-
-    @cached_property
-    def user_index(self) -> pd.Index:
-        return pd.Index([user["user_id"] for user in self.users], dtype=object)
-
-    @cached_property
-    def item_index(self) -> pd.Index:
-        return pd.Index([item["item_id"] for item in self.items], dtype=object)
 
     @cached_property
     def kind_of(self) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from recllm.data.simulate.common import Array, Records, codes, hours_of, sigmoid
+from recllm.data.simulate.common import Array, Named, Records, codes, hours_of, sigmoid
 from recllm.data.simulate.effects import BASE, CATALOGUE, DAYPART_OF_HOUR, FINER_KINDS, KINDS, SEGMENTS, STYLE_P, TOPICS
 from recllm.errors import DataError
 
@@ -24,7 +24,7 @@ GRID_CELLS = 8192 * 192  # of one block of `blind`, to bound the memory
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class World(Named):
     """Everything that decides a click. U users, I items, S segments, T topics; probabilities sum to 1 over the last axis."""
 
     KIND: ClassVar = "shop"
@@ -57,14 +57,6 @@ class World:
     def kinds(self) -> dict[str, tuple[str, ...]]:
         """Context fields and their values, the daypart first; the axes of every grid of contexts."""
         return KINDS | FINER_KINDS if self.finer else KINDS
-
-    @cached_property
-    def user_index(self) -> pd.Index:
-        return pd.Index([user["user_id"] for user in self.users], dtype=object)
-
-    @cached_property
-    def item_index(self) -> pd.Index:
-        return pd.Index([item["item_id"] for item in self.items], dtype=object)
 
     @cached_property
     def segment_of(self) -> Array:

@@ -1,10 +1,10 @@
 """The page from its parts. Everything that is put in is escaped, but the SVG of `plots`; jinja2 is an extra behind this one file."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from recllm.errors import MissingExtraError
+from recllm.model.files_recllm import whole_file
 
 
 def render(page: dict[str, Any]) -> str:
@@ -24,7 +24,5 @@ def render(page: dict[str, Any]) -> str:
 
 def write(text: str, path: Path) -> None:
     """Written aside and renamed: a reader sees the old page or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.rename(path)
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
