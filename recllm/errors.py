@@ -15,6 +15,10 @@ class DataError(RecllmError):
     """A table cannot be used: a missing file or column, no usable rows, no positive label."""
 
 
+class StoppedError(DataError):
+    """A long step stopped for want of disk, memory, a worker, or a folder to itself. What it has done stands: call it again."""
+
+
 class TrainingError(RecllmError):
     """Training cannot start or go on."""
 

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
 from recllm.config.recommend import RecommendConfig
 from recllm.errors import did_you_mean
@@ -117,6 +117,7 @@ class DataConfig(Strict):
     period: int = Field(default=3600, ge=1, description="seconds of one period of the item counts")
     shards: int | None = Field(default=None, ge=1)
     workers: int = Field(default=2, ge=1)
+    memory: ByteSize | None = Field(default=None, description="of all workers together, such as 2GB; default: half of the machine")
 
 
 class ModelSettings(Strict):

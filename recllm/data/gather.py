@@ -1,12 +1,19 @@
-"""gather(bucket) -> one finished shard: merges, orders, computes visibility, splits, books its items' counts."""
+"""gather(bucket) -> one finished shard: merges, orders, computes visibility, splits; with it the shard's item counts, facts, segments."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
 
 from recllm.config import Config
-from recllm.data.item_counts import booking_sql
-from recllm.data.scatter import connect
+from recllm.data.engine import connect
+from recllm.data.facts import write_partial
+from recllm.data.partition import RawFile, lines_of, write_files
 from recllm.data.sources.files import literal, quote
+from recllm.data.whole import whole_file
 from recllm.schema import Schema, label_column
 
 SPLITS = ("train", "validation", "test")
@@ -19,23 +26,54 @@ class GatherTask:
     bucket: int
     shards: int
     folder: Path
+    files: tuple[RawFile, ...]
     cuts: tuple[int, int]  # first moments of validation and test, UTC milliseconds
     log_end: int  # last moment of the log, UTC milliseconds
+    memory: int | None = None  # bytes
+
+    @property
+    def index(self) -> int:
+        return self.bucket
+
+    def shard(self, split: str) -> Path:
+        return self.folder / "data" / f"{split}-{self.bucket:05d}-of-{self.shards:05d}.parquet"
 
 
 @dataclass(frozen=True)
 class GatherResult:
+    bucket: int
     rows: int
     merged: int
     dropped: dict[str, int]
+    facts: dict[str, Any]  # by split, of facts.py
+
+    @property
+    def scored(self) -> int:
+        return sum(facts["rows"] for facts in self.facts.values())
+
+
+def _declared(schema: Schema) -> list[str]:
+    """Columns of a bucket beside user, item, time and known_at."""
+    optional = {"request": schema.request, "weight": schema.weight, "session": schema.session, "scored": schema.scored}
+    outcomes = [n for n, spec in schema.outcomes.items() if not spec.derived]
+    return ["utc_offset", *(n for n, column in optional.items() if column), *schema.context, *outcomes]
 
 
 def _merge(schema: Schema) -> str:
-    """One row of those equal in user, time and item: outcomes combined, every other field from the first line."""
-    first = [n for n in ("utc_offset", "request", "weight", "session", *schema.context)]
-    parts = [f"arg_min({quote(n)}, (file, line)) FILTER ({quote(n)} IS NOT NULL) AS {quote(n)}" for n in first]
-    parts += [f"{'sum' if spec.kind == 'duration' else 'max'}({quote(n)}) AS {quote(n)}" for n, spec in schema.outcomes.items()]
-    return ", ".join([*parts, "max(scored) > 0 AS scored", "max(known_at) AS known_at_raw"])
+    """One row of those equal in user, time and item: outcomes combined, every other field from the first line that has it."""
+    parts = ["max(known_at) AS known_at_raw" if schema.known_at else "CAST(NULL AS BIGINT) AS known_at_raw"]
+    for name in _declared(schema):
+        column, spec = quote(name), schema.outcomes.get(name)
+        if spec or name == "scored":
+            parts.append(f"{'sum' if spec and spec.kind == 'duration' else 'max'}({column}) AS {column}")
+        else:
+            parts.append(f"arg_min({column}, row) FILTER ({column} IS NOT NULL) AS {column}")
+    return ", ".join(parts)
+
+
+def _columns(schema: Schema) -> str:
+    known = "known_at AS known_at_raw" if schema.known_at else "CAST(NULL AS BIGINT) AS known_at_raw"
+    return ", ".join([known, *map(quote, _declared(schema))])
 
 
 def _sql(task: GatherTask) -> str:
@@ -45,21 +83,24 @@ def _sql(task: GatherTask) -> str:
     whose = '"user", session' if schema.session else '"user"'
     after = f"min(time) OVER (PARTITION BY {whose} ORDER BY time RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)"
     after = f"CASE WHEN session IS NOT NULL THEN {after} END" if schema.session else after
-    return TEXT.format(merge=_merge(schema), max_events_per_day=rules.max_events_per_day,
+    return TEXT.format(columns=_columns(schema), merge=_merge(schema), max_events_per_day=rules.max_events_per_day,
                        measured=f"coalesce({quote(measured)}, 0)" if measured else "0",
-                       outcome_delay=int(schema.outcome_delay * 1000), next_time=after,
+                       outcome_delay=int(schema.outcome_delay * 1000), session="session" if schema.session else "NULL AS session",
+                       next_time=after if any(o.derived for o in schema.outcomes.values()) else "CAST(NULL AS BIGINT)",
                        drop_unknown_items=rules.unknown_items == "drop", drop_unknown_users=rules.unknown_users == "drop",
                        validation_start=task.cuts[0], test_start=task.cuts[1])
 
 
-def _labels(task: GatherTask) -> list[str]:
-    """Outcome columns of the shard, and the labels of those with a window.
+def _projection(task: GatherTask) -> str:
+    """Columns of the shard, with the labels of outcomes with a window.
 
     A label that the row's split cannot know is masked: a derived duration whose next event lies past the split's end, or (outside of
     sessions) past the clip; an outcome whose window is still open there.
     """
-    parts = []
-    for name, spec in task.config.columns.outcomes.items():
+    schema = task.config.columns
+    parts = [*map(quote, ("user", "item", "time", "utc_offset")), "request" if schema.request else "CAST(NULL AS VARCHAR) AS request",
+             "weight" if schema.weight else "CAST(1 AS DOUBLE) AS weight", "known_at", "pos", "n_before", *map(quote, schema.context)]
+    for name, spec in schema.outcomes.items():
         end = f"CASE split WHEN 'train' THEN {task.cuts[0]} WHEN 'validation' THEN {task.cuts[1]} ELSE {{}} END"
         if spec.derived:
             gap, clip = "(next_time - time)", int(spec.clip * 1000)
@@ -72,30 +113,55 @@ def _labels(task: GatherTask) -> list[str]:
             later = (f"max({column}) OVER (PARTITION BY \"user\", item ORDER BY time RANGE BETWEEN 1 FOLLOWING AND {length} FOLLOWING)")
             parts.append(f"CASE WHEN time + {length} < {end.format(task.log_end + 1)} "
                          f"THEN greatest({column}, {later}) END AS {quote(label_column(name))}")
-    return parts
+    return ", ".join([*parts, "scored > 0 AS scored" if schema.scored else "true AS scored"])
+
+
+def _batches(paths: list[Path]) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        with pa.memory_map(str(path)) as source:
+            yield from pa.ipc.open_stream(source)
+
+
+def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> None:
+    """Tables `bucket` (the rows that scatter kept), `earlier` (none), `known_items` and `known_users`."""
+    paths = sorted((task.folder / "buckets").glob(f"*/{task.bucket}.arrow"), key=lambda p: int(p.parent.name))
+    schema = pa.ipc.open_stream(str(paths[0])).schema
+    connection.register("scattered", pa.RecordBatchReader.from_batches(schema, _batches(paths)))
+    connection.execute("CREATE TEMP TABLE bucket AS SELECT * FROM scattered")
+    connection.unregister("scattered")
+    connection.execute(f'CREATE TEMP TABLE earlier AS SELECT row, "user", item, time, {_columns(task.config.columns)} FROM bucket LIMIT 0')
+    for table, column in (("items", "item"), ("users", "user")):
+        path = literal(task.folder / f"listed-{table}.parquet")
+        connection.execute(f"CREATE TEMP VIEW known_{table} AS SELECT {quote(column)} FROM read_parquet({path})")
+
+
+def _write_dropped(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> dict[str, int]:
+    """`dropped/gather-<bucket>.parquet`: file, line, reason and the row's roles as JSON. Returns their number by reason."""
+    counts = dict(connection.execute("SELECT reason, count(*) FROM dropped GROUP BY reason").fetchall())
+    write_files(connection, task.files)
+    refused = literal(task.folder / "buckets" / "*" / "refused.parquet")
+    connection.execute(f"CREATE TEMP VIEW refused AS SELECT * FROM read_parquet({refused})")
+    roles = ", ".join(f"{quote(n)} := {quote(n)}" for n in ("user", "item", "time", *_declared(task.config.columns)))
+    rows = f"SELECT b.row, d.reason, CAST(to_json(struct_pack({roles})) AS VARCHAR) AS raw FROM bucket b JOIN dropped d USING (row)"
+    with whole_file(task.folder / "dropped" / f"gather-{task.bucket}.parquet") as part:
+        connection.execute(f"""COPY (SELECT path AS file, line, reason, raw AS row FROM ({lines_of(rows)}) found ORDER BY found.row)
+                               TO {literal(part)} (FORMAT parquet)""")
+    return counts
 
 
 def gather(task: GatherTask) -> GatherResult:
-    """Write `data/<split>-<bucket>.parquet`, the bucket's dropped rows and partial item counts."""
-    connection = connect(task.config.columns.time.zone)
-    files = literal(task.folder / "buckets" / "*" / f"bucket={task.bucket}" / "*.parquet")
-    connection.execute(f"""CREATE TEMP TABLE bucket AS
-        SELECT * FROM read_parquet({files}, hive_partitioning=false, union_by_name=true)""")
-    for table, column in (("items", "item"), ("users", "user")):
-        path = task.folder / f"{table}.parquet"
-        connection.execute(f"CREATE TEMP TABLE known_{table} AS SELECT {quote(column)} FROM read_parquet({literal(path)}) WHERE listed")
+    """Write `data/<split>-<bucket>.parquet`, the bucket's dropped rows and its partial counts."""
+    connection = connect(task.config.columns.time.zone, memory=task.memory, spill=task.folder / "spill")
+    _load(connection, task)
     connection.execute(_sql(task))
-    dropped = dict(connection.execute("SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY reason").fetchall())
-    connection.execute(f"""COPY (SELECT file, line, reason, CAST(raw AS VARCHAR) AS row FROM judged WHERE reason IS NOT NULL
-                                 ORDER BY file, line) TO {literal(task.folder / 'dropped' / f'gather-{task.bucket}.parquet')}""")
-    columns = [quote(n) for n in ("user", "item", "time", "utc_offset", "request", "weight", "known_at", "pos", "n_before",
-                                  *task.config.columns.context)]
-    projection = ", ".join([*columns, *_labels(task), "scored"])
+    dropped = _write_dropped(connection, task)
+    projection = _projection(task)
     for split in SPLITS:
-        target = task.folder / "data" / f"{split}-{task.bucket:05d}-of-{task.shards:05d}.parquet"
-        connection.execute(f"""COPY (SELECT {projection} FROM shard WHERE split = '{split}' ORDER BY "user", pos)
-                               TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)""")
-    connection.execute(f"COPY ({booking_sql(task.config)}) TO {literal(task.folder / 'partial' / f'{task.bucket}.parquet')}")
-    rows = int(connection.execute("SELECT count(*) FROM shard").fetchall()[0][0])
-    kept = int(connection.execute("SELECT count(*) FROM judged WHERE reason IS NULL").fetchall()[0][0])
-    return GatherResult(rows, kept - rows, dropped)
+        with whole_file(task.shard(split)) as part:
+            connection.execute(f"""COPY (SELECT {projection} FROM shard WHERE split = '{split}' ORDER BY "user", pos)
+                                   TO {literal(part)} (FORMAT parquet, COMPRESSION zstd)""")
+    read = int(connection.execute("SELECT count(*) FROM bucket").fetchall()[0][0])
+    rows = int(connection.execute("SELECT count(*) FROM timeline").fetchall()[0][0])
+    shards = {split: task.shard(split) for split in SPLITS}
+    facts = write_partial(connection, task.config, shards, task.folder / "partial", task.bucket)
+    return GatherResult(task.bucket, rows, read - sum(dropped.values()) - rows, dropped, facts)

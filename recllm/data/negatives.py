@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from recllm.config import Config, Negatives
 from recllm.data.gather import SPLITS
+from recllm.data.whole import whole_file
 from recllm.errors import DataError
 
 POOL = "pool.npz"
@@ -26,6 +27,25 @@ class NegativesTask:
     bucket: int
     shards: int
     folder: Path
+    scored: int  # rows of the shard that are scored before the draw
+
+    @property
+    def index(self) -> int:
+        return self.bucket
+
+
+@dataclass(frozen=True)
+class PoolTask:
+    config: Config
+    folder: Path
+    train_end: int  # UTC milliseconds
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class DrawnResult:
+    drawn: int  # candidates
+    unscored: int  # rows that became history only
 
 
 @dataclass(frozen=True)
@@ -55,10 +75,12 @@ def _keys(item: np.ndarray, time: np.ndarray) -> np.ndarray:
     return (item.astype(np.int64) << 41) + time
 
 
-def write_pool(config: Config, folder: Path, train_end: int) -> None:
-    """Write `pool.npz`, what may be drawn, once for all shards. `train_end` in UTC milliseconds."""
-    pool = _pool(config, folder, train_end)
-    np.savez(folder / POOL, **{**vars(pool), "items": pool.items.astype(str)})  # as text: an array of objects would need pickle
+def write_pool(task: PoolTask) -> DrawnResult:
+    """Write `pool.npz`, what may be drawn, once for all shards."""
+    pool = _pool(task.config, task.folder, task.train_end)
+    with whole_file(task.folder / POOL) as part, part.open("wb") as file:
+        np.savez(file, **{**vars(pool), "items": pool.items.astype(str)})  # type: ignore[arg-type]  # an array of objects would need pickle
+    return DrawnResult(0, 0)
 
 
 def read_pool(folder: Path) -> Pool:
@@ -72,7 +94,7 @@ def _pool(config: Config, folder: Path, train_end: int) -> Pool:
     data, spec = folder / "data", config.data.negatives
     logged = pd.concat([pd.read_parquet(p, columns=["item", "time", "known_at"]) for p in sorted(data.glob("*.parquet"))])
     first = logged.groupby("item")["time"].min()
-    table = pq.read_table(folder / "items.parquet")
+    table = pq.read_table(folder / "listed-items.parquet")
     if "published" in table.column_names:
         published = table.select(["item", "published"]).to_pandas().set_index("item")["published"].dropna().astype("int64")
         first = published.reindex(first.index.union(published.index)).fillna(first).astype("int64")
@@ -133,9 +155,10 @@ def _draw(rows: pd.DataFrame, pool: Pool, opened: Opened, spec: Negatives, rng: 
                          "item": pool.items[kept["item"]]})
 
 
-def draw_negatives(task: NegativesTask) -> tuple[int, int]:
-    """Write the candidates of one shard, and `scored` of its rows where a window decides it. Returns (candidates, rows that became
-    history only). The draw depends on (seed, shard, shards) alone."""
+def draw_negatives(task: NegativesTask) -> DrawnResult:
+    """Write the candidates of one shard, and `scored` of its rows where a window decides it.
+
+    The draw depends on (seed, shard, shards) alone."""
     spec = task.config.data.negatives
     if spec is None:
         raise DataError("expected `negatives` in the config's data section, found none")
@@ -145,7 +168,6 @@ def draw_negatives(task: NegativesTask) -> tuple[int, int]:
     rows = pd.concat([pd.read_parquet(p, columns=columns).assign(split=s) for s, p in paths.items()], ignore_index=True)
     pool = read_pool(task.folder)
     opened = Opened.of(rows, pool)
-    before = int(rows["scored"].sum())
     if spec.window:
         rows["scored"] &= drawable(rows, pool, opened)
     drawn = _draw(rows, pool, opened, spec, rng).merge(rows[["user", "pos", "split"]], on=["user", "pos"], how="left")
@@ -153,15 +175,16 @@ def draw_negatives(task: NegativesTask) -> tuple[int, int]:
         if spec.window:
             scored = rows.loc[rows["split"] == split, "scored"].to_numpy(dtype=bool)
             _rescore(path, scored)
-        part = drawn[drawn["split"] == split][["user", "pos", "item"]]
-        table = pa.table({"user": pa.array(part["user"], pa.string()), "pos": pa.array(part["pos"], pa.int64()),
-                          "item": pa.array(part["item"], pa.string())})
-        pq.write_table(table, task.folder / "candidates" / f"{split}-{task.bucket:05d}.parquet", compression="zstd")
-    return len(drawn), before - int(rows["scored"].sum())
+        mine = drawn[drawn["split"] == split][["user", "pos", "item"]]
+        table = pa.table({"user": pa.array(mine["user"], pa.string()), "pos": pa.array(mine["pos"], pa.int64()),
+                          "item": pa.array(mine["item"], pa.string())})
+        with whole_file(task.folder / "candidates" / f"{split}-{task.bucket:05d}.parquet") as part:
+            pq.write_table(table, part, compression="zstd")
+    return DrawnResult(len(drawn), task.scored - int(rows["scored"].sum()))
 
 
 def _rescore(path: Path, scored: np.ndarray) -> None:
     """Put another `scored` column into a shard, whose rows are in the same order: written aside and renamed."""
-    table, part = pq.read_table(path), path.with_name(f".{path.name}.part")
-    pq.write_table(table.set_column(table.column_names.index("scored"), "scored", pa.array(scored)), part, compression="zstd")
-    part.rename(path)
+    table = pq.read_table(path)
+    with whole_file(path) as part:
+        pq.write_table(table.set_column(table.column_names.index("scored"), "scored", pa.array(scored)), part, compression="zstd")

@@ -1,29 +1,34 @@
-"""From raw files to a prepared folder: scatter, join, gather, merge the item counts, report (DESIGN 4).
+"""From raw files to a prepared folder: scatter, tables, gather, negatives, complete (DESIGN 4).
 
-The folder is a `datasets` dataset (`load_dataset(folder)`), written under a temporary name and renamed when it is whole.
+The folder is a `datasets` dataset (`load_dataset(folder)`). Every step is a list of tasks that an executor carries and that are done once:
+killed, the same call goes on (recllm/data/work.py).
 """
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from recllm.config import Config, declared
+from recllm.data.complete import KEPT, Completed, CompleteTask, complete
+from recllm.data.cuts import cut
+from recllm.data.engine import share
 from recllm.data.executors import Executor, LocalExecutor
-from recllm.data.gather import SPLITS, GatherTask, gather
-from recllm.data.item_counts import merge_counts
-from recllm.data.negatives import POOL, NegativesTask, draw_negatives, write_pool
-from recllm.data.report import Report, split_facts
-from recllm.data.scatter import ScatterResult, ScatterTask, connect, scatter
-from recllm.data.segments import write_segments
-from recllm.data.sources.files import literal, quote
-from recllm.data.tables import check_tables, write_relations, write_table
+from recllm.data.gather import GatherResult, GatherTask, gather
+from recllm.data.negatives import DrawnResult, NegativesTask, PoolTask, draw_negatives, write_pool
+from recllm.data.report import Report
+from recllm.data.scatter import ScatterResult, ScatterTask, parts, raw_file, scatter, total
+from recllm.data.tables import TablesResult, TablesTask, check_tables, write_tables
+from recllm.data.work import FINGERPRINT, Work
 from recllm.errors import DataError
 
-BYTES_PER_SHARD = 128 * 2**20
+ROWS_PER_SHARD = 800_000
+BYTES_PER_ROW = 100  # of a text file, compressed ones a fifth
 Say = Callable[[str], None]
 
 
@@ -37,40 +42,41 @@ def fingerprint(config: Config) -> str:
     sources = [file for p in named for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
     simulated = config.data.format == "simulate"
-    data = config.data.model_dump(mode="json", exclude={"workers"} | (set() if simulated else {"simulate"}))
+    data = config.data.model_dump(mode="json", exclude={"workers", "memory"} | (set() if simulated else {"simulate"}))
     plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
+
+
+def _mark(config: Config) -> str:
+    """Fingerprint, then what else the bytes depend on: work of another version is not gone on with, a finished folder stands."""
+    from recllm import __version__
+
+    return f"{fingerprint(config)}\nrecllm {__version__}, duckdb {duckdb.__version__}, pyarrow {pa.__version__}\n"
 
 
 def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = True, say: Say = _quiet) -> Report:
     """Write `config.prepared` and return the counts.
 
-    Raises DataError when a table cannot be used; then the folder is as it was before the call.
+    Raises DataError when a table cannot be used; then the folder is as it was before the call. Raises StoppedError where the disk
+    is full, or another run writes the same folder; then the same call goes on.
     """
     _simulated(config)
-    target, mark = config.prepared, fingerprint(config)
-    if reuse and (target / "fingerprint").is_file() and (target / "fingerprint").read_text() == mark:
+    target, mark = config.prepared, _mark(config)
+    finished = target / FINGERPRINT
+    if reuse and finished.is_file() and finished.read_text().splitlines()[0] == mark.splitlines()[0]:
         say(f"{target} is up to date")
         return Report.read_from(target)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for name in ("buckets", "dropped", "data", "partial", "candidates"):
-        (part / name).mkdir(parents=True)
-    try:
-        report = _fill(config, part, executor or LocalExecutor(config.data.workers), say)
-        (part / "fingerprint").write_text(mark)
-        _replace(part, target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    return report
+    with Work(target, mark) as work:
+        _fill(config, work, executor or LocalExecutor(config.data.workers), say)
+        work.finish(KEPT)
+    return Report.read_from(target)
 
 
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:
     """Read and judge every interaction file without writing anything. Raises DataError as `prepare` does."""
     _simulated(config)
     check_tables(config)
-    tasks = [ScatterTask(config, path, index, None, 1) for index, path in enumerate(config.data.interactions)]
+    tasks = [ScatterTask(config, path, index, index, None, 1) for index, path in enumerate(config.data.interactions)]
     results = (executor or LocalExecutor(config.data.workers)).run(scatter, tasks)
     return list(zip(config.data.interactions, results, strict=True))
 
@@ -83,111 +89,57 @@ def _simulated(config: Config) -> None:
         simulate(Path(config.data.interactions[0]).parent, **config.data.simulate.model_dump())
 
 
-def _replace(part: Path, target: Path) -> None:
-    """Put the finished folder in the target's place; the old one goes only when the new one stands."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        target.rename(old)
-    part.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+def _rows(config: Config, path: str) -> int:
+    """About how many rows a source has."""
+    file = Path(path)
+    files = [p for p in file.rglob("*") if p.is_file()] if file.is_dir() else [file] if file.is_file() else []
+    rows = 0
+    for found in files:
+        try:
+            rows += pq.ParquetFile(found).metadata.num_rows
+        except (OSError, ValueError):
+            rows += found.stat().st_size * (5 if found.suffix in (".gz", ".zst") else 1) // BYTES_PER_ROW
+    return rows
 
 
-def _fill(config: Config, part: Path, executor: Executor, say: Say) -> Report:
-    paths = config.data.interactions
-    size = sum(Path(p).stat().st_size for p in paths if Path(p).is_file())
-    shards = config.data.shards or max(config.data.workers, size // BYTES_PER_SHARD + 1)
+def _fill(config: Config, work: Work, executor: Executor, say: Say) -> None:
+    """Do every step that is not done yet."""
+    paths, folder = config.data.interactions, work.folder
+    # the log alone decides how many shards there are: bytes depend on it, and which negatives are drawn
+    shards = config.data.shards or max(2, sum(_rows(config, p) for p in paths) // ROWS_PER_SHARD + 1)
+    memory = share(config.data.memory, config.data.workers)
     say(f"reading {len(paths)} file(s) into {shards} shards")
-    scattered = executor.run(scatter, [ScatterTask(config, path, index, part, shards) for index, path in enumerate(paths)])
-    dropped = _sum(s.dropped for s in scattered)
-    _require_rows(part, scattered, paths)
-    *cuts, log_end = _cuts(config, part)
-    tables = {f"{side}s": write_table(config, part, side) for side in ("item", "user")}
-    tables["relations"] = write_relations(config, part)
+    ranges = [(file, path, rows) for file, path in enumerate(paths) for rows in parts(config, path)]
+    scattered = work.run(executor, scatter, [ScatterTask(config, path, file, index, folder, shards, memory, rows)
+                                             for index, (file, path, rows) in enumerate(ranges)], ScatterResult, say)
+    _require_rows(scattered, paths)
+    hours = Counter[int]()
+    for result in scattered:
+        hours.update({int(hour): n for hour, n in result.hours.items()})
+    validation, test, end = cut(config.data.split, hours, sorted((folder / "buckets").glob("*/times.bin")))
+    tables = work.run(LocalExecutor(1), write_tables, [TablesTask(config, folder)], TablesResult, say)[0]
     say("ordering timelines, computing what was known when")
-    used = sorted({int(p.name.split("=")[1]) for p in (part / "buckets").glob("*/bucket=*")})
-    gathered = executor.run(gather, [GatherTask(config, bucket, shards, part, (cuts[0], cuts[1]), log_end) for bucket in used])
-    dropped = _sum([dropped, *(g.dropped for g in gathered)])
-    drawn = [(0, 0)]
+    files = tuple(raw_file(config, path, file) for file, path in enumerate(paths))
+    used = sorted({int(p.stem) for p in (folder / "buckets").glob("*/*.arrow") if p.stem != "broken"})
+    gathered = work.run(executor, gather, [GatherTask(config, bucket, shards, folder, files, (validation, test), end, memory)
+                                           for bucket in used], GatherResult, say)
+    drawn: list[DrawnResult] = []
     if config.data.negatives:
         say("drawing negatives")
-        write_pool(config, part, cuts[0])
-        drawn = executor.run(draw_negatives, [NegativesTask(config, bucket, shards, part) for bucket in used])
-        (part / POOL).unlink()
-    candidates, unscored = (sum(column) for column in zip(*drawn, strict=True))
-    periods = merge_counts(config, part)
-    users, items = _require_labels(config, part)
-    report = Report(read=sum(s.rows for s in scattered), dropped=dropped, mended=_sum(s.mended for s in scattered),
-                    merged=sum(g.merged for g in gathered), rows=sum(g.rows for g in gathered), users=users, items=items,
-                    tables={k: v for k, v in tables.items() if v}, splits=split_facts(config, part), cuts=(cuts[0], cuts[1]),
-                    candidates=candidates, unscored=unscored, item_periods=periods, segments=write_segments(config, part))
-    report.write(part)
-    (part / "README.md").write_text(_card(config, report), encoding="utf-8")
-    (part / "schema.json").write_text(config.columns.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    for name in ("buckets", "partial", *(() if candidates else ("candidates",))):
-        shutil.rmtree(part / name)
-    return report
+        work.run(LocalExecutor(1), write_pool, [PoolTask(config, folder, validation)], DrawnResult, say)
+        tasks = [NegativesTask(config, g.bucket, shards, folder, g.scored) for g in gathered]
+        drawn = work.run(executor, draw_negatives, tasks, DrawnResult, say)
+    report = Report(read=sum(s.rows for s in scattered), dropped=total([*(s.dropped for s in scattered), *(g.dropped for g in gathered)]),
+                    mended=total([s.mended for s in scattered]), merged=sum(g.merged for g in gathered), rows=sum(g.rows for g in gathered),
+                    tables=tables.tables, cuts=(validation, test), candidates=sum(d.drawn for d in drawn),
+                    unscored=sum(d.unscored for d in drawn))
+    last = CompleteTask(config, folder, shards, report, memory, [g.facts for g in gathered])
+    work.run(LocalExecutor(1), complete, [last], Completed, say)
 
 
-def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    return dict(sum((Counter(c) for c in counts), Counter()))
-
-
-def _require_rows(part: Path, scattered: list[ScatterResult], paths: list[str]) -> None:
-    if any((part / "buckets").glob("*/*/*.parquet")):
+def _require_rows(scattered: list[ScatterResult], paths: list[str]) -> None:
+    if any(result.kept for result in scattered):
         return
     first = [f"line {line}: {reason}" for result in scattered for line, reason, _ in result.problems][:3]
     found = f"{sum(s.rows for s in scattered)} rows, all of them unusable ({'; '.join(first)})" if first else "none (only a header?)"
     raise DataError(f"{', '.join(paths)}: expected rows to keep, found {found}. See the whole list with --check")
-
-
-def _cuts(config: Config, part: Path) -> tuple[int, int, int]:
-    """First moments of validation and test, of the kept rows by fraction or as declared, and the log's last moment: UTC milliseconds."""
-    split, connection = config.data.split, connect(threads=2)
-    source = f"read_parquet({literal(part / 'buckets' / '*' / '*' / '*.parquet')}, union_by_name=true)"
-    first, last = connection.execute(f"SELECT min(time), max(time) FROM {source}").fetchall()[0]
-    if isinstance(split.validation, str):
-        moments = connection.execute("SELECT epoch_ms(?::TIMESTAMPTZ), epoch_ms(?::TIMESTAMPTZ)", [split.validation, split.test])
-    else:
-        shares = [1 - split.validation - float(split.test), 1 - float(split.test)]
-        moments = connection.execute(f"SELECT quantile_disc(time, ?::DOUBLE), quantile_disc(time, ?::DOUBLE) FROM {source}", shares)
-    validation, test = (int(m) for m in moments.fetchall()[0])
-    if not first < validation < test <= last:
-        dates = connection.execute("SELECT " + ", ".join(f"strftime(make_timestamp({m} * 1000), '%Y-%m-%d %H:%M')"
-                                                         for m in (first, last, validation, test))).fetchall()[0]
-        raise DataError(f"data.split: expected first row < validation < test <= last row, found a log from {dates[0]} to {dates[1]}, "
-                        f"validation from {dates[2]} and test from {dates[3]}: change data.split, or give a longer log")
-    return validation, test, int(last)
-
-
-def _require_labels(config: Config, part: Path) -> tuple[int, int]:
-    """(users, items) of the kept rows. Raises DataError where nothing can be learnt: one user, one item, one kind of label."""
-    connection = connect(threads=2)
-    source = f"read_parquet({literal(part / 'data' / '*.parquet')}, union_by_name=true)"
-    train = f"read_parquet({literal(part / 'data' / 'train-*.parquet')})"
-    users, items = connection.execute(f'SELECT count(DISTINCT "user"), count(DISTINCT item) FROM {source}').fetchall()[0]
-    for name, n, column in (("user", users, config.columns.user), ("item", items, config.columns.item)):
-        if n < 2:
-            raise DataError(f'schema.{name}: expected at least two {name}s in column "{column}", found {n}: '
-                            f"there is nothing to compare; is it the right column?")
-    for split in SPLITS:
-        files = literal(part / "data" / f"{split}-*.parquet")
-        if not connection.execute(f"SELECT count(*) FROM read_parquet({files}) WHERE scored").fetchall()[0][0]:
-            raise DataError(f"data.split: expected scored rows in train, validation and test, found none in {split}: move the dates")
-    for name in config.columns.binary:
-        label = quote(config.columns.label(name))
-        low, high = connection.execute(f"SELECT min({label}), max({label}) FROM {train} WHERE scored").fetchall()[0]
-        only = "no known label" if high is None else "no positive label" if high == 0 else "no negative label" if low == 1 else None
-        if only == "no negative label" and config.data.negatives:
-            only = None
-        if only:
-            remedy = "add data.negatives" if only.startswith("no negative") else "check its column and at_least, or leave the outcome out"
-            raise DataError(f"outcomes.{name}: expected 0 and 1 among the training rows, found {only}: {remedy}")
-    return int(users), int(items)
-
-
-def _card(config: Config, report: Report) -> str:
-    """README.md of the prepared folder: its YAML head is what lets `load_dataset(folder)` find the splits."""
-    files = "\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in SPLITS if report.splits[split]["rows"])
-    return (f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n\n# {config.name}, prepared by recllm\n\n"
-            f"```\n{report.text(config)}\n```\n\nColumns: time and known_at are UTC milliseconds, utc_offset minutes, pos the place in the "
-            f"user's timeline, n_before how many leading rows of it were known at `time`.\n{config.note}\n")

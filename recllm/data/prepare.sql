@@ -1,31 +1,63 @@
 -- One user bucket becomes one finished shard. Names in curly brackets are filled by gather.py from the schema.
+-- `bucket` holds the rows that scatter kept, each with its `row` (file and place) and `content` (equal for exact copies).
 -- Order everywhere: (user, time, md5 of the item id): total, and no outcome enters it, or ties would leak into rank metrics.
-CREATE TEMP TABLE judged AS            -- rules that need more than one row, and the tables beside the log
-SELECT *, CASE
-    WHEN row_number() OVER (PARTITION BY CAST(raw AS VARCHAR) ORDER BY file, line) > 1 THEN 'duplicate'
-    WHEN {drop_unknown_items} AND item NOT IN (SELECT item FROM known_items) THEN 'unknown_item'
-    WHEN {drop_unknown_users} AND "user" NOT IN (SELECT "user" FROM known_users) THEN 'unknown_user'
-    WHEN "user" IN (SELECT "user" FROM bucket GROUP BY "user", time // 86400000 HAVING count(*) > {max_events_per_day}) THEN 'bot'
-  END AS reason
-FROM bucket;
 
-CREATE TEMP TABLE merged AS            -- rows equal in user, time and item are one event: binary by max, duration by sum
-SELECT "user", item, time, {merge}
-FROM judged WHERE reason IS NULL GROUP BY "user", item, time;
+-- 1. Rows that share user, item and time. They are few, and only they can be copies, or must be merged.
+CREATE TEMP TABLE twins AS SELECT "user", item, time FROM bucket GROUP BY ALL HAVING count(*) > 1;
 
-CREATE TEMP TABLE ordered AS
-SELECT *, row_number() OVER w - 1 AS pos,
-       greatest(time, coalesce(known_at_raw, time + CAST(floor({measured} * 1000) AS BIGINT) + {outcome_delay})) AS known_at,
+CREATE TEMP TABLE twin_rows AS
+SELECT row, row_number() OVER (PARTITION BY "user", item, time, content ORDER BY row) AS copy
+FROM bucket SEMI JOIN twins USING ("user", item, time);
+
+-- 2. Rules that need more than one row, and the tables beside the log. The first that holds drops the row.
+CREATE TEMP TABLE bots AS
+SELECT DISTINCT "user" FROM bucket GROUP BY "user", time // 86400000 HAVING count(*) > {max_events_per_day};
+
+CREATE TEMP TABLE dropped AS
+SELECT row, reason FROM (
+  SELECT row, CASE
+      WHEN row IN (SELECT row FROM twin_rows WHERE copy > 1) THEN 'duplicate'
+      WHEN {drop_unknown_items} AND item NOT IN (SELECT item FROM known_items) THEN 'unknown_item'
+      WHEN {drop_unknown_users} AND "user" NOT IN (SELECT "user" FROM known_users) THEN 'unknown_user'
+      WHEN "user" IN (FROM bots) THEN 'bot'
+    END AS reason
+  FROM bucket)
+WHERE reason IS NOT NULL;
+
+-- 3. Twins that are no copies are one event: binary outcomes by max, durations by sum, everything else from the first line.
+CREATE TEMP TABLE merged AS
+SELECT min(row) AS row, "user", item, time, {merge}
+FROM bucket WHERE row IN (SELECT row FROM twin_rows) AND row NOT IN (SELECT row FROM dropped) GROUP BY "user", item, time;
+
+CREATE TEMP VIEW events AS
+SELECT row, "user", item, time, {columns} FROM bucket
+WHERE row NOT IN (SELECT row FROM twin_rows) AND row NOT IN (SELECT row FROM dropped)
+UNION ALL BY NAME SELECT * FROM merged
+UNION ALL BY NAME SELECT * FROM earlier;          -- what stood before, when new files are appended
+
+-- 4. Each event's place in its user's timeline, when its outcomes are known, and what had happened before its moment.
+CREATE TEMP TABLE timeline AS
+SELECT row, "user", time, known_at,
+       row_number() OVER so_far - 1 AS pos,
+       max(known_at) OVER so_far AS all_known,    -- when it and everything before it is known
+       count(*) OVER before AS older,             -- rows with an earlier time
+       max(known_at) OVER before AS older_known,  -- when all of these are known
        {next_time} AS next_time
-FROM merged WINDOW w AS (PARTITION BY "user" ORDER BY time, md5(item));
+FROM (SELECT row, "user", item, time, {session},
+             greatest(time, coalesce(known_at_raw, time + CAST(floor({measured} * 1000) AS BIGINT) + {outcome_delay})) AS known_at
+      FROM events)
+WINDOW so_far AS (PARTITION BY "user" ORDER BY time, md5(item)),
+       before AS (PARTITION BY "user" ORDER BY time RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING);
 
-CREATE TEMP TABLE running AS           -- how many leading rows are known once the running maximum of known_at is reached
-SELECT "user", known, max(pos) + 1 AS n FROM (
-  SELECT "user", pos, max(known_at) OVER (PARTITION BY "user" ORDER BY pos) AS known FROM ordered) GROUP BY "user", known;
+-- 5. n_before: the older rows, where all of them are known by now; else the leading run that is.
+CREATE TEMP TABLE waiting AS
+SELECT w.row, coalesce(t.pos + 1, 0) AS known_rows
+FROM (SELECT row, "user", time FROM timeline WHERE older_known > time) w
+ASOF LEFT JOIN (SELECT "user", all_known, max(pos) AS pos FROM timeline
+                WHERE "user" IN (SELECT "user" FROM timeline WHERE older_known > time) GROUP BY ALL) t
+ON w."user" = t."user" AND w.time >= t.all_known;
 
-CREATE TEMP TABLE shard AS
-SELECT o.*, CAST(least(o.earlier, coalesce(r.n, 0)) AS INTEGER) AS n_before,
-       CASE WHEN o.time < {validation_start} THEN 'train' WHEN o.time < {test_start} THEN 'validation' ELSE 'test' END AS split
-FROM (SELECT *, count(*) OVER (PARTITION BY "user" ORDER BY time RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS earlier
-      FROM ordered) o
-ASOF LEFT JOIN running r ON o."user" = r."user" AND o.time >= r.known;
+CREATE TEMP VIEW shard AS
+SELECT e.*, t.known_at, t.next_time, t.pos, CAST(least(t.older, coalesce(w.known_rows, t.older)) AS INTEGER) AS n_before,
+       CASE WHEN e.time < {validation_start} THEN 'train' WHEN e.time < {test_start} THEN 'validation' ELSE 'test' END AS split
+FROM events e JOIN timeline t USING (row) LEFT JOIN waiting w USING (row);

@@ -1,15 +1,14 @@
 """What preparation did, as one record: `report.json` in the prepared folder and the text that `scripts/prepare.py` prints."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from recllm.config import Config
-from recllm.data.gather import SPLITS
+from recllm.data.facts import Facts, median
 from recllm.data.rules import row_rules
-from recllm.data.scatter import connect
-from recllm.data.sources.files import literal, quote
 
 OTHER_RULES = {
     "malformed_line": "the line has another number of columns than the header, or is no text",
@@ -34,15 +33,15 @@ class Report:
     mended: dict[str, int]
     merged: int
     rows: int
-    users: int
-    items: int
     tables: dict[str, dict[str, int]]  # "items" | "users" -> dropped by reason, `unlisted`
-    splits: dict[str, dict[str, Any]]  # split -> rows, first, last (text, UTC), rates by outcome
     cuts: tuple[int, int]  # first moments of validation and test
-    candidates: int
-    unscored: int  # rows made history only, because data.negatives could not have drawn their item
-    item_periods: int
-    segments: dict[str, dict[str, int]]
+    candidates: int = 0
+    unscored: int = 0  # rows made history only, because data.negatives could not have drawn their item
+    users: int = 0
+    items: int = 0
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # split -> rows, first, last (text, UTC), rates by outcome
+    item_periods: int = 0
+    segments: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         (folder / "report.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
@@ -76,20 +75,18 @@ class Report:
         return "\n".join(lines)
 
 
-def split_facts(config: Config, folder: Path) -> dict[str, dict[str, Any]]:
+def _text(moment: int | None) -> str | None:
+    return None if moment is None else f"{datetime.fromtimestamp(moment // 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def split_facts(config: Config, facts: dict[str, Facts]) -> dict[str, dict[str, Any]]:
     """Rows, first and last moment and label rates (share of 1; median seconds) of each split, over known labels."""
-    connection = connect(threads=2)
-    facts = {}
-    for split in SPLITS:
-        parts = []
-        for name, spec in config.columns.outcomes.items():
-            column = quote(config.columns.label(name))
-            parts.append(f"avg({column})" if spec.kind == "binary" else f"median({column})")
-        row = connection.execute(f"""SELECT count(*), strftime(to_timestamp(min(time) / 1e3) AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M'),
-            strftime(to_timestamp(max(time) / 1e3) AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M'), {', '.join(parts)}
-            FROM read_parquet({literal(folder / 'data' / f'{split}-*.parquet')}) WHERE scored""").fetchall()[0]
+    found = {}
+    for split, part in facts.items():
         labels = {}
-        for (name, spec), value in zip(config.columns.outcomes.items(), row[3:], strict=True):
-            labels[name] = "unknown" if value is None else f"{value:.1%}" if spec.kind == "binary" else f"median {value:.0f} s"
-        facts[split] = {"rows": int(row[0]), "first": row[1], "last": row[2], "labels": labels}
-    return facts
+        for name, spec in config.columns.outcomes.items():
+            known, total = part["labels"][name]
+            rate = f"{total / known:.1%}" if known and spec.kind == "binary" else f"median {median(part['seconds']):.0f} s"
+            labels[name] = rate if known else "unknown"
+        found[split] = {"rows": part["rows"], "first": _text(part["first"]), "last": _text(part["last"]), "labels": labels}
+    return found

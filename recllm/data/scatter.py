@@ -1,27 +1,39 @@
-"""scatter(raw file) -> user buckets: reads, types and checks every row; what is dropped is kept with reason and line."""
+"""scatter(part of a raw file) -> user buckets: reads, types and checks every row once, in a stream; what is dropped keeps its reason.
 
-from dataclasses import dataclass
+A row is known by `row`: its file's place in the log x 2^40 + its place in that file. Rows leave as Arrow streams, one a bucket.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
 from recllm.config import Config
-from recllm.data.columns import interaction_columns, required_columns
+from recllm.data.columns import INTEGERS, Columns, as_text, required_columns
+from recllm.data.engine import connect
+from recllm.data.partition import FILE, Partition, RawFile
 from recllm.data.rules import first_broken, row_rules
-from recllm.data.sources.files import columns_of, literal, quote
-from recllm.data.sources.scan import scan
+from recllm.data.sources.files import columns_of, detect, literal, quote
+from recllm.data.sources.scan import ADAPTERS, scan
 from recllm.errors import DataError, did_you_mean
 
-SEEN = "recllm_seen"  # our own columns beside the file's, under a name that no file has
+SEEN = "recllm_seen"  # our own columns beside the file's, under names that no file has
+ROWS_PER_TASK = 2_000_000  # of one Parquet file; larger ones are read in parts
+HEADERLESS = ("jsonl", "parquet", "datasets")
 
 
 @dataclass(frozen=True)
 class ScatterTask:
     config: Config
     path: str
-    index: int
-    folder: Path | None
+    file: int  # place of the file in the log
+    index: int  # place of this task among all
+    folder: Path | None  # None: only count
     buckets: int
+    memory: int | None = None  # bytes
+    rows: tuple[int, int] | None = None  # first and behind the last row of this part; None: the whole file
 
 
 @dataclass(frozen=True)
@@ -30,13 +42,8 @@ class ScatterResult:
     dropped: dict[str, int]
     mended: dict[str, int]  # kept rows with a value that could not be read and is unknown now, by field
     problems: list[tuple[int, str, str]]  # (line, rule, row) of the first dropped rows
-
-
-def connect(zone: str = "UTC", threads: int = 1) -> duckdb.DuckDBPyConnection:
-    """An in-memory database that reads naive times in `zone` and reports rows in the file's order."""
-    connection = duckdb.connect()
-    connection.execute(f"SET TimeZone={literal(zone)}; SET threads={threads}; SET enable_progress_bar=false")
-    return connection
+    hours: dict[int, int] = field(default_factory=dict)  # kept rows by hour since 1970
+    kept: int = 0
 
 
 def check_columns(found: list[str], needed: dict[str, str], where: str) -> None:
@@ -46,64 +53,94 @@ def check_columns(found: list[str], needed: dict[str, str], where: str) -> None:
             raise DataError(f'column "{column}" is not in {where} (has: {", ".join(found)}).{did_you_mean(column, found)} Schema: {key}')
 
 
-def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -> int:
-    """Table `typed`: line, raw (JSON text), broken (rule or NULL) and one column per role. Returns the number of rows read."""
-    relation = scan(connection, path, format=config.data.format, delimiter=config.data.delimiter)
-    check_columns(columns_of(connection, relation, path), required_columns(config.columns), path)
+def raw_file(config: Config, path: str, place: int) -> RawFile:
+    headerless = config.data.format not in ADAPTERS and detect(Path(path), config.data.format) in HEADERLESS
+    return RawFile(place, path, 0 if headerless else 1)
+
+
+def parts(config: Config, path: str) -> list[tuple[int, int] | None]:
+    """Row ranges of a large Parquet file, along its row groups; one None for everything else."""
+    file = Path(path)
+    if config.data.format in ADAPTERS or not file.is_file() or file.stat().st_size == 0 or detect(file, config.data.format) != "parquet":
+        return [None]
     try:
-        connection.execute(f"CREATE TEMP TABLE raw AS SELECT row_number() OVER () AS {SEEN}, * FROM {relation}")
-    except duckdb.Error as error:
-        raise DataError(f"{path}: could not be read to its end: {str(error).splitlines()[0]}") from None
-    rejects = rejected_lines(connection)
-    # the k-th row that was read stands on line k + 1 (header) + the rejected lines before it
-    connection.execute("CREATE TEMP TABLE rejected(line BIGINT, content VARCHAR)")
-    if rejects:
-        connection.executemany("INSERT INTO rejected VALUES (?, ?)", rejects)
-    typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in interaction_columns(config.columns).items())
-    raw = ", ".join(f"{quote(n)} := {quote(n)}" for n in columns_of(connection, "raw", path) if n != SEEN)
-    connection.execute(f"""
-        CREATE TEMP TABLE typed AS SELECT *, {first_broken(row_rules(config.columns, config.data.rules))} AS broken FROM (
-          SELECT {SEEN} + 1 + {SEEN}_rejected AS line, to_json(struct_pack({raw})) AS raw, {typed}
-          FROM (SELECT raw.*, coalesce(r.{SEEN}_count, 0) AS {SEEN}_rejected
-                FROM raw ASOF LEFT JOIN (SELECT line - 1 - row_number() OVER (ORDER BY line) AS {SEEN}_before,
-                                                row_number() OVER (ORDER BY line) AS {SEEN}_count FROM rejected) r
-                ON raw.{SEEN} > r.{SEEN}_before))""")
-    return int(connection.execute("SELECT count(*) FROM raw").fetchall()[0][0]) + len(rejects)
+        meta = pq.ParquetFile(file).metadata
+    except (OSError, ValueError):
+        return [None]  # scan says what is wrong with it
+    ends, start, seen = [0], 0, 0
+    for group in range(meta.num_row_groups):
+        seen += meta.row_group(group).num_rows
+        if seen - start >= ROWS_PER_TASK:
+            ends.append(seen)
+            start = seen
+    ends = [*ends, seen] if ends[-1] < seen else ends
+    return list(zip(ends[:-1], ends[1:], strict=True)) if len(ends) > 2 else [None]
 
 
-def rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str]]:
-    """Lines that the CSV reader refused; empty for other formats, which have no such table."""
-    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if "reject_errors" not in tables:
-        return []
-    rows = connection.execute("SELECT line, any_value(csv_line) FROM reject_errors GROUP BY line ORDER BY line").fetchall()
-    return [(int(line), content or "") for line, content in rows]
+def _numbered(connection: duckdb.DuckDBPyConnection, task: ScatterTask) -> tuple[str, dict[str, str]]:
+    """A table expression with SEEN (from 0) before the raw columns, and their types."""
+    data = task.config.data
+    if task.rows:
+        first, end = task.rows
+        relation = f"read_parquet({literal(task.path)}, file_row_number=true)"
+        numbered = (f"(SELECT file_row_number AS {SEEN}, * EXCLUDE (file_row_number) FROM {relation} "
+                    f"WHERE file_row_number >= {first} AND file_row_number < {end})")
+    else:
+        relation = scan(connection, task.path, format=data.format, delimiter=data.delimiter, typed=True)
+        numbered = f"(SELECT row_number() OVER () - 1 AS {SEEN}, * FROM {relation})"
+    found = columns_of(connection, relation, task.path)
+    check_columns(found, required_columns(task.config.columns), task.path)
+    types = {name: kind for name, kind, *_ in connection.sql(f"DESCRIBE SELECT * FROM {numbered}").fetchall()}
+    return numbered, {name: kind for name, kind in types.items() if name != SEEN}
 
 
-def _mended(connection: duckdb.DuckDBPyConnection, config: Config) -> dict[str, int]:
-    """Kept rows whose context number was text, NaN or infinite: the row stays, the value is unknown."""
-    counts = {}
-    for name, spec in config.columns.context.items():
-        if spec.kind == "number":
-            raw = f"json_extract_string(raw, {literal('$.' + quote(spec.column or name))})"
-            sql = f"SELECT count(*) FROM typed WHERE broken IS NULL AND {quote(name)} IS NULL AND NULLIF(TRIM({raw}), '') IS NOT NULL"
-            counts[f"unreadable_{name}"] = int(connection.execute(sql).fetchall()[0][0])
-    return {name: n for name, n in counts.items() if n}
+def _typed(task: ScatterTask, numbered: str, types: dict[str, str]) -> str:
+    """SELECT of one row per raw row: row, bucket (`buckets` for a dropped one), content, reason, raw, mended, and the typed columns.
+
+    `content` is equal for exact copies, in whatever format they came; `raw` is the row as JSON, of dropped rows only.
+    """
+    config, columns = task.config, Columns(types)
+    roles = columns.interaction(config.columns)
+    typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in roles.items())
+    content = ", ".join(as_text(name, types[name]) for name in sorted(types))
+    raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in types)
+    unread = []
+    for bit, (name, spec) in enumerate(_numbers(config).items()):
+        column = spec.column or name
+        if types[column] not in INTEGERS:
+            unread.append(f"(CASE WHEN {quote(name)} IS NULL AND {quote('unread_' + name)} IS NOT NULL THEN {2 ** bit} ELSE 0 END)")
+            typed += f", {columns.text(column)} AS {quote('unread_' + name)}"
+    names = ", ".join(quote(n) for n in roles)
+    broken = first_broken(row_rules(config.columns, config.data.rules))
+    return f"""
+        SELECT {task.file} * {2 ** FILE} + {SEEN} AS row,
+               CASE WHEN {SEEN}_broken IS NULL THEN ('0x' || md5("user")[:8])::BIGINT % {task.buckets} ELSE {task.buckets} END AS bucket,
+               {SEEN}_content AS content, {SEEN}_broken AS reason,
+               CASE WHEN {SEEN}_broken IS NOT NULL THEN CAST(to_json({SEEN}_raw) AS VARCHAR) END AS raw,
+               CAST({' + '.join(unread) or '0'} AS INTEGER) AS mended, {names}
+        FROM (SELECT *, {broken} AS {SEEN}_broken
+              FROM (SELECT {SEEN}, hash({content}) AS {SEEN}_content, struct_pack({raw}) AS {SEEN}_raw, {typed} FROM {numbered}))"""
+
+
+def _numbers(config: Config) -> dict:
+    return {name: spec for name, spec in config.columns.context.items() if spec.kind == "number"}
 
 
 def scatter(task: ScatterTask) -> ScatterResult:
-    """Write the file's kept rows by user bucket and its dropped rows with their reason; without a folder it only counts."""
-    connection = connect(task.config.columns.time.zone)
-    rows = load_raw(connection, task.config, task.path)
-    file = literal(task.path)
-    dropped_sql = f"""SELECT {file} AS file, line, broken AS reason, CAST(raw AS VARCHAR) AS row FROM typed WHERE broken IS NOT NULL
-                      UNION ALL SELECT {file}, line, 'malformed_line', content FROM rejected"""
-    dropped = dict(connection.execute(f"SELECT reason, count(*) FROM ({dropped_sql}) GROUP BY reason").fetchall())
-    problems = connection.execute(f"SELECT line, reason, row FROM ({dropped_sql}) ORDER BY line LIMIT 20").fetchall()
-    if task.folder is not None:
-        target = task.folder / "dropped" / f"scatter-{task.index}.parquet"
-        connection.execute(f"COPY ({dropped_sql} ORDER BY line) TO {literal(target)}")
-        connection.execute(f"""COPY (SELECT {file} AS file, * EXCLUDE (broken), ('0x' || md5("user")[:8])::BIGINT % {task.buckets} AS bucket
-                                     FROM typed WHERE broken IS NULL)
-                               TO {literal(task.folder / 'buckets' / str(task.index))} (FORMAT parquet, PARTITION_BY (bucket))""")
-    return ScatterResult(rows, dropped, _mended(connection, task.config), problems)
+    """Write the rows that are kept by user bucket, and the dropped ones with their reason; without a folder it only counts."""
+    spill = task.folder / "spill" if task.folder else None
+    connection = connect(task.config.columns.time.zone, memory=task.memory, spill=spill)
+    numbered, types = _numbered(connection, task)
+    with Partition(task.folder, task.index, task.buckets) as out:
+        try:
+            for batch in connection.sql(_typed(task, numbered, types)).to_arrow_reader(Partition.ROWS):
+                out.add(batch)
+        except duckdb.Error as error:
+            raise DataError(f"{task.path}: could not be read to its end: {str(error).splitlines()[0]}") from None
+        out.refuse(connection, raw_file(task.config, task.path, task.file))
+    mended = {f"unreadable_{name}": out.mended[bit] for bit, name in enumerate(_numbers(task.config)) if out.mended[bit]}
+    return ScatterResult(out.rows, dict(out.dropped), mended, out.problems, dict(out.hours), out.kept)
+
+
+def total(counts: list[dict[str, int]]) -> dict[str, int]:
+    return dict(sum((Counter(c) for c in counts), Counter()))

@@ -1,32 +1,35 @@
 """The tables beside the log: items.parquet and users.parquet, one row per id, log ids without an entry included (`listed` false)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from recllm.config import Config
-from recllm.data.columns import field, moment, number, text, values
-from recllm.data.scatter import check_columns, connect, rejected_lines
+from recllm.data.columns import Columns
+from recllm.data.engine import connect
+from recllm.data.partition import rejected_lines
+from recllm.data.scatter import check_columns
 from recllm.data.sources.files import columns_of, literal, quote
 from recllm.data.sources.scan import scan
+from recllm.data.whole import whole_file
 from recllm.errors import DataError
 from recllm.schema import Schema
+
+TEXT = Columns()  # tables are read as text
 
 LATEST = 2**41 - 1  # ms, in the year 2039: keys of (item, moment) hold no later one
 
 
 def item_columns(schema: Schema) -> dict[str, str]:
     """Field -> SQL over the raw items table. A name declared in several roles is stored once, in its most precise form."""
-    columns = {name: values(f.column or name, f.separator) if f.list else text(f.column or name) for name, f in schema.item_text.items()}
-    columns |= {name: values(f.column or name, f.separator) if f.list else text(f.column or name)
-                for name, f in schema.item_category.items()}
-    columns |= {name: number(f.column or name) for name, f in schema.item_number.items()}
-    columns |= {name: f"list_transform({values(f.column or name, f.separator)}, lambda x: TRY_CAST(x AS DOUBLE))"
+    columns = {name: TEXT.field(name, f) for name, f in (schema.item_text | schema.item_category).items()}
+    columns |= {name: TEXT.number(f.column or name) for name, f in schema.item_number.items()}
+    columns |= {name: f"list_transform({TEXT.values(f.column or name, f.separator)}, lambda x: TRY_CAST(x AS DOUBLE))"
                 for name, f in schema.item_vector.items()}
     # no precise form of its own: a field that has another role keeps that one's
-    columns = {name: values(f.column or name, f.separator) if f.list else text(f.column or name)
-               for name, f in schema.item_info.items()} | columns
-    return columns | ({"published": moment(schema.published)} if schema.published else {})
+    columns = {name: TEXT.field(name, f) for name, f in schema.item_info.items()} | columns
+    return columns | ({"published": TEXT.moment(schema.published)} if schema.published else {})
 
 
 def item_needs(schema: Schema) -> dict[str, str]:
@@ -38,7 +41,7 @@ def item_needs(schema: Schema) -> dict[str, str]:
 
 
 def user_columns(schema: Schema) -> dict[str, str]:
-    return {name: field(name, spec) for name, spec in schema.profile.items()}
+    return {name: TEXT.field(name, spec) for name, spec in schema.profile.items()}
 
 
 def user_needs(schema: Schema) -> dict[str, str]:
@@ -65,7 +68,7 @@ def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str
     for path in paths:
         relation = _checked(connection, config, path, needed, table)
         fields = "".join(f", {sql} AS {quote(name)}" for name, sql in columns.items())
-        parts.append(f"SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {text(key)} AS id{fields} FROM {relation}")
+        parts.append(f"SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {TEXT.text(key)} AS id{fields} FROM {relation}")
     union = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
     try:
         connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN id IS NULL THEN 'missing_id'
@@ -85,9 +88,8 @@ def check_tables(config: Config) -> None:
 
 def _refused(connection: duckdb.DuckDBPyConnection) -> str:
     """SQL of the lines that the CSV reader refused, as dropped rows."""
-    connection.execute("CREATE TEMP TABLE refused(line BIGINT, content VARCHAR)")
-    if lines := rejected_lines(connection):
-        connection.executemany("INSERT INTO refused VALUES (?, ?)", lines)
+    refused = rejected_lines(connection) or "SELECT 0::BIGINT AS line, '' AS content WHERE false"
+    connection.execute(f"CREATE TEMP TABLE refused AS {refused}")
     return "SELECT '' AS file, line, 'malformed_line' AS reason, content AS row FROM refused"
 
 
@@ -108,8 +110,9 @@ def write_relations(config: Config, folder: Path) -> dict[str, int]:
         return {}
     connection = connect(spec.since.zone, threads=2)
     needed = relation_needs(config.columns)
-    parts = [f"""SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {text(spec.user)} AS "user", {text(spec.other)} AS other,
-                        {moment(spec.since)} AS since FROM {_checked(connection, config, path, needed, 'relations')}"""
+    ids = f'{TEXT.text(spec.user)} AS "user", {TEXT.text(spec.other)} AS other'
+    parts = [f"""SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {ids}, {TEXT.moment(spec.since)} AS since
+                 FROM {_checked(connection, config, path, needed, 'relations')}"""
              for path in config.data.relations]
     try:
         connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN "user" IS NULL OR other IS NULL THEN 'missing_id'
@@ -123,8 +126,26 @@ def write_relations(config: Config, folder: Path) -> dict[str, int]:
     return _dropped(connection, refused, folder / "dropped" / "relations.parquet")
 
 
+@dataclass(frozen=True)
+class TablesTask:
+    config: Config
+    folder: Path
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class TablesResult:
+    tables: dict[str, dict[str, int]]  # table -> dropped rows by reason
+
+
+def write_tables(task: TablesTask) -> TablesResult:
+    """The tables beside the log: what is listed of items and users, and `relations.parquet`."""
+    counts = {f"{side}s": write_table(task.config, task.folder, side) for side in ("item", "user")}
+    return TablesResult(counts | {"relations": write_relations(task.config, task.folder)})
+
+
 def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
-    """Write `items.parquet` or `users.parquet` (`side`: item or user). Returns dropped rows by reason, `unlisted` ids included.
+    """Write `listed-items.parquet` or `listed-users.parquet` (`side`: item or user), the rows of the table. Returns dropped rows by reason.
 
     Raises DataError for a missing file or column.
     """
@@ -132,8 +153,6 @@ def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
     paths, key = (config.data.items, schema.item) if side == "item" else (config.data.users, schema.user)
     columns = item_columns(schema) if side == "item" else user_columns(schema)
     connection = connect((schema.published or schema.time).zone if side == "item" else schema.time.zone, threads=2)
-    log = f"SELECT DISTINCT {quote(side)} AS id FROM read_parquet({literal(folder / 'buckets' / '*' / '*' / '*.parquet')})"
-    target = literal(folder / f"{side}s.parquet")
     names = ", ".join(quote(n) for n in columns)
     counts: dict[str, int] = {}
     if paths:
@@ -142,10 +161,23 @@ def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
         counts = _dropped(connection, _refused(connection), folder / "dropped" / f"{side}s.parquet")
         listed = f"SELECT id AS {quote(side)}, true AS listed{', ' + names if names else ''} FROM loaded WHERE broken IS NULL"
     else:
-        connection.execute("CREATE TEMP TABLE loaded AS SELECT NULL::VARCHAR AS id, NULL AS broken WHERE false")
-        listed = f"SELECT id AS {quote(side)}, true AS listed FROM loaded"
-    connection.execute(f"""COPY (SELECT * FROM ({listed} UNION ALL BY NAME SELECT id AS {quote(side)}, false AS listed FROM ({log})
-                                 WHERE id NOT IN (SELECT id FROM loaded WHERE broken IS NULL)) ORDER BY {quote(side)})
-                           TO {target} (FORMAT parquet, COMPRESSION zstd)""")
+        listed = f"SELECT CAST(NULL AS VARCHAR) AS {quote(side)}, true AS listed WHERE false"
+    with whole_file(folder / f"listed-{side}s.parquet") as part:
+        connection.execute(f"COPY ({listed} ORDER BY {quote(side)}) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)")
+    return counts
+
+
+def complete_table(connection: duckdb.DuckDBPyConnection, folder: Path, side: str) -> tuple[int, int]:
+    """Write `items.parquet` or `users.parquet`: what is listed, and the ids of kept rows that are not.
+
+    Returns (ids in kept rows, those that are not listed)."""
+    listed = f"read_parquet({literal(folder / f'listed-{side}s.parquet')})"
+    log = f"SELECT DISTINCT {quote(side)} FROM read_parquet({literal(folder / 'partial' / f'{side}s-*.parquet')})"
+    with whole_file(folder / f"{side}s.parquet") as part:
+        connection.execute(f"""COPY (SELECT * FROM {listed} UNION ALL BY NAME
+                                     SELECT {quote(side)}, false AS listed FROM ({log}) ANTI JOIN {listed} USING ({quote(side)})
+                                     ORDER BY {quote(side)}) TO {literal(part)} (FORMAT parquet, COMPRESSION zstd)""")
+    found = connection.execute(f"SELECT count(*) FROM ({log})").fetchall()[0][0]
+    target = literal(folder / f"{side}s.parquet")
     unlisted = connection.execute(f"SELECT count(*) FROM read_parquet({target}) WHERE NOT listed").fetchall()[0][0]
-    return counts | ({"unlisted": int(unlisted)} if unlisted and paths else {})
+    return int(found), int(unlisted)

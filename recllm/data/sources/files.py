@@ -80,8 +80,9 @@ def _as_text(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
     return f"(SELECT {', '.join(parts)} FROM {relation})"
 
 
-def scan_file(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format: str = "auto", delimiter: str | None = None) -> str:
-    """A table expression over one file; all columns VARCHAR.
+def scan_file(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format: str = "auto", delimiter: str | None = None,
+              typed: bool = False) -> str:
+    """A table expression over one file; all columns VARCHAR, unless `typed`: then Parquet and Arrow columns keep their type.
 
     Raises DataError when the file is missing, empty, or cannot be read in its format.
     """
@@ -93,9 +94,10 @@ def scan_file(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format
     kind = detect(path, format)
     try:
         if kind == "datasets":
-            return _as_text(connection, _datasets(connection, path))
+            return _datasets(connection, path) if typed else _as_text(connection, _datasets(connection, path))
         if kind == "parquet":
-            return _as_text(connection, f"read_parquet({literal(path)})")
+            relation = f"read_parquet({literal(path)})"
+            return relation if typed else _as_text(connection, relation)
         if kind == "jsonl":
             return _jsonl(connection, path)
         if kind == "recbole":

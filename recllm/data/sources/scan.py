@@ -16,14 +16,15 @@ ADAPTERS = {"kuairand": kuairand, "deskdrop": deskdrop}
 
 
 def scan(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format: str = "auto", delimiter: str | None = None,
-         table: str = "interactions") -> str:
-    """A table expression over one file, or over one `table` of a published log's folder; all columns VARCHAR.
+         table: str = "interactions", typed: bool = False) -> str:
+    """A table expression over one file, or over one `table` of a published log's folder; all columns VARCHAR, unless `typed`: then columns
+    of files that know types keep theirs.
 
     Raises DataError when a file is missing, empty, or cannot be read in its format.
     """
     path = Path(path)
     if format not in ADAPTERS:
-        return scan_file(connection, path, format=format, delimiter=delimiter)
+        return scan_file(connection, path, format=format, delimiter=delimiter, typed=typed)
     adapter = ADAPTERS[format]
     if not path.is_dir():
         raise DataError(f"expected the folder of {format} at {path}, found none: README says where it is had (RECLLM_DATA is its root)")
