@@ -51,8 +51,7 @@ def complete(task: CompleteTask) -> Completed:
         if paths and (unlisted := tables[side][1]):
             dropped.setdefault(f"{side}s", {})["unlisted"] = unlisted
     counts, users = (f"read_parquet({literal(folder / 'partial' / f'{name}-*.parquet')})" for name in ("counts", "segments"))
-    with whole_file(folder / "item_counts.parquet") as part:
-        periods = write_counts(connection, config, counts, part)
+    periods = write_counts(connection, config, counts, folder / "item_counts.parquet")
     with whole_file(folder / "segments.parquet") as part:
         segments = write_segments(connection, config, users, part)
     report = replace(task.report, users=tables["user"][0], items=tables["item"][0], tables={k: v for k, v in dropped.items() if v},

@@ -80,7 +80,7 @@ def _sql(task: GatherTask) -> str:
     schema, rules = task.config.columns, task.config.data.rules
     duration = schema.duration
     measured = duration if duration and not schema.outcomes[duration].derived else None
-    whose = '"user", session' if schema.session else '"user"'
+    whose = "u, session" if schema.session else "u"
     after = f"min(time) OVER (PARTITION BY {whose} ORDER BY time RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)"
     after = f"CASE WHEN session IS NOT NULL THEN {after} END" if schema.session else after
     return TEXT.format(columns=_columns(schema), merge=_merge(schema), max_events_per_day=rules.max_events_per_day,
@@ -156,9 +156,10 @@ def gather(task: GatherTask) -> GatherResult:
     connection.execute(_sql(task))
     dropped = _write_dropped(connection, task)
     projection = _projection(task)
-    for split in SPLITS:
+    edges = (-(2**63) + 1, *task.cuts, 2**63 - 1)
+    for split, first, end in zip(SPLITS, edges[:-1], edges[1:], strict=True):
         with whole_file(task.shard(split)) as part:
-            connection.execute(f"""COPY (SELECT {projection} FROM shard WHERE split = '{split}' ORDER BY "user", pos)
+            connection.execute(f"""COPY (SELECT {projection} FROM shard WHERE time >= {first} AND time < {end} ORDER BY u, pos)
                                    TO {literal(part)} (FORMAT parquet, COMPRESSION zstd)""")
     read = int(connection.execute("SELECT count(*) FROM bucket").fetchall()[0][0])
     rows = int(connection.execute("SELECT count(*) FROM timeline").fetchall()[0][0])

@@ -35,29 +35,37 @@ WHERE row NOT IN (SELECT row FROM twin_rows) AND row NOT IN (SELECT row FROM dro
 UNION ALL BY NAME SELECT * FROM merged
 UNION ALL BY NAME SELECT * FROM earlier;          -- what stood before, when new files are appended
 
--- 4. Each event's place in its user's timeline, when its outcomes are known, and what had happened before its moment.
+-- 4. Numbers that sort as the texts do: sorting by two integers and a moment costs a third of sorting by texts.
+CREATE TEMP TABLE users AS
+SELECT "user", CAST(row_number() OVER (ORDER BY "user") AS INTEGER) AS u FROM (SELECT DISTINCT "user" FROM events);
+
+CREATE TEMP TABLE items AS
+SELECT item, CAST(row_number() OVER (ORDER BY md5(item), item) AS INTEGER) AS i FROM (SELECT DISTINCT item FROM events);
+
+-- 5. Each event's place in its user's timeline, when its outcomes are known, and what had happened before its moment.
 CREATE TEMP TABLE timeline AS
-SELECT row, "user", time, known_at,
+SELECT row, u, time, known_at,
        row_number() OVER so_far - 1 AS pos,
        max(known_at) OVER so_far AS all_known,    -- when it and everything before it is known
        count(*) OVER before AS older,             -- rows with an earlier time
        max(known_at) OVER before AS older_known,  -- when all of these are known
        {next_time} AS next_time
-FROM (SELECT row, "user", item, time, {session},
+FROM (SELECT row, u, i, time, {session},
              greatest(time, coalesce(known_at_raw, time + CAST(floor({measured} * 1000) AS BIGINT) + {outcome_delay})) AS known_at
-      FROM events)
-WINDOW so_far AS (PARTITION BY "user" ORDER BY time, md5(item)),
-       before AS (PARTITION BY "user" ORDER BY time RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING);
+      FROM events JOIN users USING ("user") JOIN items USING (item))
+WINDOW so_far AS (PARTITION BY u ORDER BY time, i),
+       before AS (PARTITION BY u ORDER BY time RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING);
 
--- 5. n_before: the older rows, where all of them are known by now; else the leading run that is.
+-- 6. n_before: the older rows, where all of them are known by now; else the leading run that is.
 CREATE TEMP TABLE waiting AS
 SELECT w.row, coalesce(t.pos + 1, 0) AS known_rows
-FROM (SELECT row, "user", time FROM timeline WHERE older_known > time) w
-ASOF LEFT JOIN (SELECT "user", all_known, max(pos) AS pos FROM timeline
-                WHERE "user" IN (SELECT "user" FROM timeline WHERE older_known > time) GROUP BY ALL) t
-ON w."user" = t."user" AND w.time >= t.all_known;
+FROM (SELECT row, u, time FROM timeline WHERE older_known > time) w
+ASOF LEFT JOIN (SELECT u, all_known, max(pos) AS pos FROM timeline
+                WHERE u IN (SELECT u FROM timeline WHERE older_known > time) GROUP BY ALL) t
+ON w.u = t.u AND w.time >= t.all_known;
 
 CREATE TEMP VIEW shard AS
-SELECT e.*, t.known_at, t.next_time, t.pos, CAST(least(t.older, coalesce(w.known_rows, t.older)) AS INTEGER) AS n_before,
+SELECT e.*, t.u, t.known_at, t.next_time, t.pos,
+       CAST(least(t.older, coalesce(w.known_rows, t.older)) AS INTEGER) AS n_before,
        CASE WHEN e.time < {validation_start} THEN 'train' WHEN e.time < {test_start} THEN 'validation' ELSE 'test' END AS split
-FROM events e JOIN timeline t USING (row) LEFT JOIN waiting w USING (row);
+FROM events e JOIN timeline t USING (row, time) LEFT JOIN waiting w USING (row);
