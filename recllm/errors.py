@@ -15,6 +15,10 @@ class DataError(RecllmError):
     """A table cannot be used: a missing file or column, no usable rows, no positive label."""
 
 
+class WorkerError(RecllmError):
+    """A worker of an executor was killed, or ended without an answer."""
+
+
 class TrainingError(RecllmError):
     """Training cannot start or go on."""
 

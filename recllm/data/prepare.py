@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from recllm.config import Config, declared
-from recllm.data.executors import Executor, LocalExecutor
+from recllm.data.executors import Executor, executor_of
 from recllm.data.gather import SPLITS, GatherTask, gather
 from recllm.data.item_counts import merge_counts
 from recllm.data.negatives import POOL, NegativesTask, draw_negatives, write_pool
@@ -37,7 +37,7 @@ def fingerprint(config: Config) -> str:
     sources = [file for p in named for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
     simulated = config.data.format == "simulate"
-    data = config.data.model_dump(mode="json", exclude={"workers"} | (set() if simulated else {"simulate"}))
+    data = config.data.model_dump(mode="json", exclude={"workers", "executor", "executor_options"} | (set() if simulated else {"simulate"}))
     plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
 
@@ -57,7 +57,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     for name in ("buckets", "dropped", "data", "partial", "candidates"):
         (part / name).mkdir(parents=True)
     try:
-        report = _fill(config, part, executor or LocalExecutor(config.data.workers), say)
+        report = _fill(config, part, executor or executor_of(config.data), say)
         (part / "fingerprint").write_text(mark)
         _replace(part, target)
     except BaseException:
@@ -71,7 +71,7 @@ def check(config: Config, executor: Executor | None = None) -> list[tuple[str, S
     _simulated(config)
     check_tables(config)
     tasks = [ScatterTask(config, path, index, None, 1) for index, path in enumerate(config.data.interactions)]
-    results = (executor or LocalExecutor(config.data.workers)).run(scatter, tasks)
+    results = (executor or executor_of(config.data)).run(scatter, tasks)
     return list(zip(config.data.interactions, results, strict=True))
 
 
