@@ -3,22 +3,18 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from recllm.config import DataConfig
-from recllm.data.executors import LocalExecutor, RayExecutor, SparkExecutor, executor_of
+from recllm.data.executors import LocalExecutor, RayExecutor, SparkExecutor
 from recllm.data.scatter import ScatterResult, ScatterTask, scatter
-from recllm.errors import DataError, MissingExtraError, WorkerError
+from recllm.errors import DataError, WorkerError
 from tests.conftest import small_log
 
+QUIET_RAY = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "object_store_memory": 128 * 2**20}
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no java on this machine")
 
 
@@ -57,14 +53,32 @@ def folder_of(number: int) -> str:
     return os.getcwd()
 
 
-def linger(path: str) -> None:
-    """Half a minute of work, or an error at once; the mark says that a run was not stopped."""
-    if path == "fail":
-        time.sleep(1)
-        raise DataError("no such file")
-    Path(path).with_suffix(".started").touch()
-    time.sleep(20)
-    Path(path).touch()
+def linger(folder: str) -> None:
+    """Writes which process it is and works for a minute."""
+    (Path(folder) / "part").write_text(str(os.getpid()))
+    (Path(folder) / "part").rename(Path(folder) / "pid")
+    time.sleep(60)
+
+
+def linger_or_fail(argument: tuple[str, bool]) -> None:
+    """The second fails as soon as the first is at work."""
+    folder, fail = argument
+    if not fail:
+        linger(folder)
+    wait_for((Path(folder) / "pid").is_file)
+    raise DataError("no such file")
+
+
+def wait_for(condition, seconds=30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s in vain"
+        time.sleep(0.05)
+
+
+def gone(folder: Path) -> bool:
+    """Whether the lingering process has ended."""
+    return not psutil.pid_exists(int((folder / "pid").read_text()))
 
 
 class Contract:
@@ -107,20 +121,19 @@ class Contract:
         assert "\n" not in str(caught.value) and caught.value.__suppress_context__
 
     def test_the_first_error_stops_what_still_runs(self, executor, tmp_path):
-        # given one task that fails at once beside one that would take long
+        # given a task that works for a minute, and one that fails meanwhile
         begun = time.monotonic()
-        with pytest.raises(DataError, match="no such file"):
-            executor.run(linger, [str(tmp_path / "done"), "fail"])
-        # then nobody waited for the long one, and it ended before its end
-        assert (tmp_path / "done.started").exists()
-        assert time.monotonic() - begun < 15
-        assert not (tmp_path / "done").exists()
+        with pytest.raises(DataError, match="^no such file$"):
+            executor.run(linger_or_fail, [(str(tmp_path), False), (str(tmp_path), True)])
+        # then nobody waited for the long one, and it is no longer at work
+        assert time.monotonic() - begun < 30
+        wait_for(lambda: gone(tmp_path), 10)
 
     def test_relative_paths_mean_the_same_in_a_worker(self, executor, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert set(executor.run(folder_of, [0, 1])) == {str(tmp_path)}
 
-    def test_tasks_with_a_config_and_their_results_travel(self, executor, shop, monkeypatch):
+    def test_tasks_with_a_config_and_their_results_travel(self, executor, shop):
         config = shop(small_log())
         found = executor.run(scatter, [ScatterTask(config, path, 0, None, 1) for path in config.data.interactions * 2])
         assert found == [ScatterResult(144, {}, {}, [])] * 2
@@ -135,53 +148,33 @@ class TestLocal(Contract):
         assert executor.run(late_square, [7]) == [(49, os.getpid())]  # in this process: starting another takes longer
 
 
+@pytest.fixture(scope="module")
+def ray_session():
+    """A session of the caller's, which must live on through errors and killed workers."""
+    import ray
+
+    ray.init(address="local", **QUIET_RAY)
+    yield
+    assert ray.is_initialized()
+    ray.shutdown()
+
+
 class TestRay(Contract):
-    """In a session of the caller's, which must live on through errors and killed workers."""
-
-    @pytest.fixture(scope="class")
-    def session(self):
-        import ray
-
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20)
-        yield
-        assert ray.is_initialized()
-        ray.shutdown()
-
     @pytest.fixture
-    def executor(self, session):
+    def executor(self, ray_session):
         return RayExecutor(2)
+
+
+@pytest.fixture(scope="module")
+def spark_session():
+    """A context of the caller's, which must live on through errors and killed workers."""
+    with SparkExecutor(2).context() as context:
+        yield
+        assert context.parallelize([1, 2]).sum() == 3
 
 
 @needs_java
 class TestSpark(Contract):
-    """In a context of the caller's, which must live on through errors and killed workers."""
-
-    @pytest.fixture(scope="class")
-    def session(self):
-        executor = SparkExecutor(2)
-        with executor._context() as context:
-            yield
-            assert context.parallelize([1, 2]).sum() == 3
-
     @pytest.fixture
-    def executor(self, session):
+    def executor(self, spark_session):
         return SparkExecutor(2)
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Names of this process's descendants."""
-
-    names: frozenset[int]
-
-    @classmethod
-    def now(cls) -> "Processes":
-        return cls(frozenset(p.pid for p in psutil.Process().children(recursive=True)))
-
-
-def sessions() -> set[str]:
-    """Names of the descendants of this process that are no Python of multiprocessing's own."""
-    names = set()
-    for child in psutil.Process().children(recursive=True):
-        names.add(child.name())
-    return names

@@ -38,7 +38,7 @@ class SparkExecutor:
             return []
         if running := self.pyspark.SparkContext._active_spark_context:  # there is no public way to ask without starting one
             return self._run(running, function, arguments)
-        with handlers_kept(), self._context() as context:
+        with handlers_kept(), self.context() as context:
             return self._run(context, function, arguments)
 
     def _run(self, context: Any, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
@@ -65,7 +65,7 @@ class SparkExecutor:
             threads.shutdown()
 
     @contextmanager
-    def _context(self) -> Iterator[Any]:
+    def context(self) -> Iterator[Any]:
         """A context in a Java machine of its own, both gone afterwards. Raises DataError where the options start none."""
         from pyspark.java_gateway import launch_gateway
 
