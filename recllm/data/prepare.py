@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from recllm.config import Config, declared
-from recllm.data.executors import Executor, executor_of
+from recllm.data.executors import Executor, executor_of, opened
 from recllm.data.gather import SPLITS, GatherTask, gather
 from recllm.data.item_counts import merge_counts
 from recllm.data.negatives import POOL, NegativesTask, draw_negatives, write_pool
@@ -57,7 +57,8 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     for name in ("buckets", "dropped", "data", "partial", "candidates"):
         (part / name).mkdir(parents=True)
     try:
-        report = _fill(config, part, executor or executor_of(config.data), say)
+        with opened(executor or executor_of(config.data)) as running:
+            report = _fill(config, part, running, say)
         (part / "fingerprint").write_text(mark)
         _replace(part, target)
     except BaseException:

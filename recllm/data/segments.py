@@ -26,7 +26,7 @@ def write_segments(config: Config, folder: Path) -> dict[str, dict[str, int]]:
     context = {n for n, spec in schema.context.items() if spec.kind in ("category", "place") and not spec.list}
     dominant = "".join(f", mode({quote(n)}) AS {quote('dominant_' + n)}" for n in schema.context if n in context)
     target = literal(folder / "segments.parquet")
-    connection = connect(threads=2)
+    connection = connect(threads=1)  # of values that are equally frequent mode() takes the first: two threads have two of them
     connection.execute(f"""COPY (
         WITH rows AS (SELECT *, (time // 60000 + utc_offset) // 60 % 24 AS hour
                       FROM read_parquet({literal(folder / 'data' / 'train-*.parquet')})),

@@ -99,7 +99,8 @@ def test_ray_that_does_not_start_says_why_in_one_line(options, reason):
 
 @needs_java
 def test_spark_that_does_not_start_says_why_in_one_line():
-    with pytest.raises(DataError, match="^data.executor_options: expected what Spark .* can start with, found .*Could not parse Master URL.*$"):
+    said = "^data.executor_options: expected what Spark .* can start with, found .*Could not parse Master URL.*$"
+    with pytest.raises(DataError, match=said):
         executor_of(data_config("spark", executor_options={"master": "here"})).run(abs, [1])
 
 
@@ -116,9 +117,22 @@ def test_a_java_that_is_too_old_says_so_in_one_line(monkeypatch, tmp_path):
 
 
 @needs_java
-def test_settings_of_spark_reach_it():
-    executor = SparkExecutor(1, **{"spark.app.name": "nightly", "spark.ui.enabled": False})
-    with executor.context() as context:
-        assert context.appName == "nightly"
-        assert context.master == "local[1]"
-        assert context.getConf().get("spark.ui.enabled") == "false"
+def test_settings_of_spark_reach_it_and_its_context_serves_whoever_comes():
+    """Also a session of the caller's: an executor takes what is there and leaves it there."""
+    from pyspark import SparkContext
+
+    with SparkExecutor(1, **{"spark.app.name": "nightly", "spark.ui.enabled": False}):
+        context = SparkContext._active_spark_context
+        assert (context.appName, context.master, context.getConf().get("spark.ui.enabled")) == ("nightly", "local[1]", "false")
+        assert executor_of(data_config("spark")).run(abs, [-1, -2]) == [1, 2]
+        assert SparkContext._active_spark_context is context
+    assert SparkContext._active_spark_context is None
+
+
+def test_a_session_of_ray_serves_whoever_comes():
+    import ray
+
+    with RayExecutor(1):
+        assert executor_of(data_config("ray")).run(abs, [-1, -2]) == [1, 2]
+        assert ray.is_initialized() and ray.cluster_resources()["CPU"] == 1
+    assert not ray.is_initialized()

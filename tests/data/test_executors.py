@@ -14,7 +14,6 @@ from recllm.data.scatter import ScatterResult, ScatterTask, scatter
 from recllm.errors import DataError, WorkerError
 from tests.conftest import small_log
 
-QUIET_RAY = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "object_store_memory": 128 * 2**20}
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no java on this machine")
 
 
@@ -116,7 +115,8 @@ class Contract:
             executor.run(puzzle, [0, 1])
 
     def test_a_killed_worker_is_one_line_that_says_what_to_do(self, executor):
-        with pytest.raises(WorkerError, match=r"^die: expected every worker to answer, found one .*: lower data.workers \(now 2\)") as caught:
+        said = r"^die: expected every worker to answer, found one .*because memory ran out: lower data.workers \(now 2\) or data.memory"
+        with pytest.raises(WorkerError, match=said) as caught:
             executor.run(die, [0, 1])
         assert "\n" not in str(caught.value) and caught.value.__suppress_context__
 
@@ -149,32 +149,29 @@ class TestLocal(Contract):
 
 
 @pytest.fixture(scope="module")
-def ray_session():
-    """A session of the caller's, which must live on through errors and killed workers."""
-    import ray
-
-    ray.init(address="local", **QUIET_RAY)
-    yield
-    assert ray.is_initialized()
-    ray.shutdown()
+def ray():
+    """One session for all tests: it must live on through errors and killed workers."""
+    with RayExecutor(2) as executor:
+        yield executor
+        assert executor.ray.is_initialized()
 
 
 class TestRay(Contract):
     @pytest.fixture
-    def executor(self, ray_session):
-        return RayExecutor(2)
+    def executor(self, ray):
+        return ray
 
 
 @pytest.fixture(scope="module")
-def spark_session():
-    """A context of the caller's, which must live on through errors and killed workers."""
-    with SparkExecutor(2).context() as context:
-        yield
-        assert context.parallelize([1, 2]).sum() == 3
+def spark():
+    """One session for all tests: it must live on through errors and killed workers."""
+    with SparkExecutor(2) as executor:
+        yield executor
+        assert executor.run(abs, [-1]) == [1]
 
 
 @needs_java
 class TestSpark(Contract):
     @pytest.fixture
-    def executor(self, spark_session):
-        return SparkExecutor(2)
+    def executor(self, spark):
+        return spark

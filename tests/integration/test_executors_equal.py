@@ -29,13 +29,15 @@ def dirty_log(seed: int) -> pd.DataFrame:
     seconds = START + rng.integers(0, 30 * DAY // 300, ROWS) * 300  # five minutes apart: many ties
     seconds[HEAVY : HEAVY + ROBOT] = START + rng.integers(0, 3_600, ROBOT)
     click = rng.random(ROWS) < 0.3
-    log = pd.DataFrame({"user_id": [f"u{n}" for n in user], "item_id": [f"i{n}" for n in rng.zipf(1.2, ROWS) % 400], "ts": seconds.astype(str),
-                        "request_id": "", "device": rng.choice(["tv", "mobile", "Tablett", "", "Größe"], ROWS),
-                        "place": rng.choice(["Oslo", "Ålesund", ""], ROWS), "temperature": rng.choice(["", "3.25", "-7", "warm", "NaN"], ROWS),
+    one = {"device": ["tv", "mobile", "Tablett", "", "Größe"], "place": ["Oslo", "Ålesund", ""],
+           "temperature": ["", "3.25", "-7", "warm", "NaN"]}
+    log = pd.DataFrame({"user_id": [f"u{n}" for n in user], "item_id": [f"i{n}" for n in rng.zipf(1.2, ROWS) % 400],
+                        "ts": seconds.astype(str), "request_id": "", **{name: rng.choice(values, ROWS) for name, values in one.items()},
                         "click": click.astype(int).astype(str), "purchase": (click & (rng.random(ROWS) < 0.2)).astype(int).astype(str),
-                        "duration": np.round(rng.exponential(40, ROWS), 3).astype(str)})  # fmt: skip
+                        "duration": np.round(rng.exponential(40, ROWS), 3).astype(str)})
     broken = {"ts": ["", "yesterday", "12", "4000000000", "2023-11-20T10:00:00+02:00", "2023-11-20 10:00:00", "2023-03-26 02:30:00"],
-              "user_id": [""], "item_id": ["", "unheard of"], "click": ["", "maybe"], "duration": ["", "-1", "1e9", "0.1"]}
+              "user_id": [""], "item_id": ["", "unheard of"], "click": ["", "maybe"], "purchase": ["", "1"],
+              "duration": ["", "-1", "1e9", "0.1"]}
     for column, values in broken.items():
         where = rng.choice(ROWS, ROWS // 50, replace=False)
         log.loc[where, column] = rng.choice(values, len(where))
@@ -47,10 +49,11 @@ def dirty_log(seed: int) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory) -> Path:
     """FILES parts of a log, and the items' table."""
-    folder = tmp_path_factory.mktemp("dirty")
+    folder, log = tmp_path_factory.mktemp("dirty"), dirty_log(0)
     for index, part in enumerate(np.array_split(np.arange(ROWS), FILES)):
-        dirty_log(0).iloc[part].to_csv(folder / f"log-{index}.csv", index=False)
-    (folder / "items.jsonl").write_text("".join(json.dumps({"item_id": f"i{n}", "title": f"thing {n}"}) + "\n" for n in range(380)))
+        log.iloc[part].to_csv(folder / f"log-{index}.csv", index=False)
+    items = [{"item_id": f"i{n % 380}" if n % 50 else "", "title": f"thing {n}"} for n in range(500)]  # some without id, some twice
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     return folder
 
 

@@ -5,6 +5,7 @@ must see under the same paths. Function and arguments must pickle, the function 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from recllm.config import DataConfig
@@ -12,7 +13,7 @@ from recllm.data.executors.local import LocalExecutor
 from recllm.data.executors.ray_ import RayExecutor
 from recllm.data.executors.spark import SparkExecutor
 
-__all__ = ["Executor", "LocalExecutor", "RayExecutor", "SparkExecutor", "executor_of"]
+__all__ = ["Executor", "LocalExecutor", "RayExecutor", "SparkExecutor", "executor_of", "opened"]
 
 
 class Executor(Protocol):
@@ -32,3 +33,8 @@ def executor_of(data: DataConfig) -> Executor:
     if data.executor == "spark":
         return SparkExecutor(data.workers, **data.executor_options)
     return LocalExecutor(data.workers)
+
+
+def opened(executor: Executor) -> AbstractContextManager[Executor]:
+    """`with opened(executor)`: one session of Ray or Spark for several runs; without it each run starts and ends its own."""
+    return executor if isinstance(executor, RayExecutor | SparkExecutor) else nullcontext(executor)

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from recllm.data.executors.answers import attempt, collect, handlers_kept, killed
@@ -21,19 +22,26 @@ class RayExecutor:
             import ray
         except ImportError:
             raise MissingExtraError("data.executor: ray is not installed: pip install 'recllm[ray]'") from None
-        self.ray, self.workers, self.options = ray, workers, options
+        self.ray, self.workers, self.options, self._opened = ray, workers, options, ExitStack()
 
     def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         if not arguments:
             return []
         if self.ray.is_initialized():
             return self._run(function, arguments)
-        with handlers_kept():
+        with self:
+            return self._run(function, arguments)
+
+    def __enter__(self) -> "RayExecutor":
+        """One session for several runs, the caller's where there is one."""
+        if not self.ray.is_initialized():
+            self._opened.enter_context(handlers_kept())
             self._start()
-            try:
-                return self._run(function, arguments)
-            finally:
-                self.ray.shutdown()
+            self._opened.callback(self.ray.shutdown)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
 
     def _run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         ray = self.ray

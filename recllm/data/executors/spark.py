@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from recllm.data.executors.answers import Answer, calling, collect, handlers_kept, killed
@@ -31,15 +31,29 @@ class SparkExecutor:
         home = os.environ.get("JAVA_HOME")
         if not shutil.which("java", path=f"{home}/bin" if home else None):
             raise DataError(f"data.executor: spark needs Java 17 or later, found no java in {f'{home}/bin' if home else 'PATH'}: {JAVA}")
-        self.pyspark, self.workers, self.options = pyspark, workers, options
+        self.pyspark, self.workers, self.options, self._opened = pyspark, workers, options, ExitStack()
 
     def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         if not arguments:
             return []
-        if running := self.pyspark.SparkContext._active_spark_context:  # there is no public way to ask without starting one
-            return self._run(running, function, arguments)
-        with handlers_kept(), self.context() as context:
-            return self._run(context, function, arguments)
+        if self._active:
+            return self._run(self._active, function, arguments)
+        with self:
+            return self._run(self._active, function, arguments)
+
+    @property
+    def _active(self) -> Any:
+        return self.pyspark.SparkContext._active_spark_context  # there is no public way to ask without starting one
+
+    def __enter__(self) -> "SparkExecutor":
+        """One context for several runs, the caller's where there is one."""
+        if not self._active:
+            self._opened.enter_context(handlers_kept())
+            self._opened.enter_context(self._context())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
 
     def _run(self, context: Any, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         from py4j.protocol import Py4JJavaError
@@ -65,7 +79,7 @@ class SparkExecutor:
             threads.shutdown()
 
     @contextmanager
-    def context(self) -> Iterator[Any]:
+    def _context(self) -> Iterator[Any]:
         """A context in a Java machine of its own, both gone afterwards. Raises DataError where the options start none."""
         from pyspark.java_gateway import launch_gateway
 
