@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recllm.data.executors import LocalExecutor, RayExecutor, SparkExecutor
+from recllm.config import DataConfig
+from recllm.data.executors import LocalExecutor, RayExecutor, SparkExecutor, executor_of
 from recllm.data.scatter import ScatterResult, ScatterTask, scatter
 from recllm.errors import DataError, WorkerError
 from tests.conftest import small_log
@@ -154,6 +155,7 @@ def ray():
     with RayExecutor(2) as executor:
         yield executor
         assert executor.ray.is_initialized()
+    assert not executor.ray.is_initialized()
 
 
 class TestRay(Contract):
@@ -161,11 +163,15 @@ class TestRay(Contract):
     def executor(self, ray):
         return ray
 
+    def test_a_session_that_is_there_is_taken_and_left(self, executor):
+        assert executor_of(DataConfig(interactions="log.csv", executor="ray", workers=7)).run(abs, [-1, -2]) == [1, 2]
+        assert executor.ray.cluster_resources()["CPU"] == 2
+
 
 @pytest.fixture(scope="module")
 def spark():
-    """One session for all tests: it must live on through errors and killed workers."""
-    with SparkExecutor(2) as executor:
+    """One context for all tests: it must live on through errors and killed workers."""
+    with SparkExecutor(2, **{"spark.app.name": "nightly", "spark.eventLog.enabled": False}) as executor:
         yield executor
         assert executor.run(abs, [-1]) == [1]
 
@@ -175,3 +181,16 @@ class TestSpark(Contract):
     @pytest.fixture
     def executor(self, spark):
         return spark
+
+    def test_a_context_that_is_there_is_taken_and_left(self, executor):
+        from pyspark import SparkContext
+
+        context = SparkContext.getOrCreate()
+        assert executor_of(DataConfig(interactions="log.csv", executor="spark", workers=7)).run(abs, [-1, -2]) == [1, 2]
+        assert SparkContext.getOrCreate() is context
+
+    def test_settings_reach_spark(self, executor):
+        from pyspark import SparkContext
+
+        context = SparkContext.getOrCreate()
+        assert (context.appName, context.master, context.getConf().get("spark.eventLog.enabled")) == ("nightly", "local[2]", "false")

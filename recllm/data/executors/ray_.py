@@ -15,7 +15,7 @@ SECONDS = 10.0  # to reach a cluster; Ray itself would try for minutes
 
 
 class RayExecutor:
-    """One task an argument. `options` are those of `ray.init`, `address` above all."""
+    """One task an argument. `options` are those of `ray.init`, `address` above all; in a session that is there they are not used."""
 
     def __init__(self, workers: int = 2, **options: Any) -> None:
         try:
@@ -35,9 +35,11 @@ class RayExecutor:
     def __enter__(self) -> "RayExecutor":
         """One session for several runs, the caller's where there is one."""
         if not self.ray.is_initialized():
-            self._opened.enter_context(handlers_kept())
-            self._start()
-            self._opened.callback(self.ray.shutdown)
+            with ExitStack() as opening:
+                opening.enter_context(handlers_kept())
+                opening.callback(self.ray.shutdown)
+                self._start()
+                self._opened = opening.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,10 @@ HERE = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1
 
 
 class SparkExecutor:
-    """One job of one task an argument, as many at a time as Spark has cores. `options`: `master`, and settings by name (`spark.…`)."""
+    """One job of one task an argument, so that errors arrive one by one and the first stops the rest.
+
+    `options`: `master`, and settings by name (`spark.…`). Where a context is active, that one is used and the options are not.
+    """
 
     def __init__(self, workers: int = 2, **options: Any) -> None:
         try:
@@ -48,8 +52,10 @@ class SparkExecutor:
     def __enter__(self) -> "SparkExecutor":
         """One context for several runs, the caller's where there is one."""
         if not self._active:
-            self._opened.enter_context(handlers_kept())
-            self._opened.enter_context(self._context())
+            with ExitStack() as opening:
+                opening.enter_context(handlers_kept())
+                opening.enter_context(self._context())
+                self._opened = opening.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -65,7 +71,8 @@ class SparkExecutor:
             found: Answer = context.parallelize([argument], 1).map(call).collect()[0]
             return found
 
-        threads = ThreadPoolExecutor(min(len(arguments), context.defaultParallelism))
+        # a cluster may still be gathering its cores: jobs over their number wait in Spark's queue
+        threads = ThreadPoolExecutor(min(len(arguments), max(self.workers, context.defaultParallelism)))
         try:
             return collect(function, [threads.submit(job, argument) for argument in arguments])
         except BaseException as error:
@@ -93,7 +100,9 @@ class SparkExecutor:
         with tempfile.TemporaryFile("w+") as words:  # what Java says, for the case that it does not start
             try:
                 gateway = kept or launch_gateway(conf, {"stderr": words})
-                context = spark(master=master, gateway=gateway, conf=conf)
+                with warnings.catch_warnings():  # it warns of a pandas that it has not tried; no frame of ours passes through it
+                    warnings.simplefilter("ignore", FutureWarning)
+                    context = spark(master=master, gateway=gateway, conf=conf)
             except Exception as error:
                 words.seek(0)
                 said = re.findall(r"\S*(?:Exception|Error): .*", f"{error}\n{words.read()}") or [str(error).splitlines()[0]]
