@@ -19,6 +19,10 @@ class StoppedError(DataError):
     """A long step stopped for want of disk, memory, a worker, or a folder to itself. What it has done stands: call it again."""
 
 
+class WorkerError(StoppedError):
+    """A worker of an executor was killed, or ended without an answer."""
+
+
 class TrainingError(RecllmError):
     """Training cannot start or go on."""
 

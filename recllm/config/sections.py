@@ -118,6 +118,14 @@ class DataConfig(Strict):
     shards: int | None = Field(default=None, ge=1)
     workers: int = Field(default=2, ge=1)
     memory: ByteSize | None = Field(default=None, description="of all workers together, such as 2GB; default: half of the machine")
+    executor: Literal["local", "ray", "spark"] = "local"
+    executor_options: dict[str, Any] = Field(default={}, description="of ray.init (address), or Spark's (master, spark.*)")
+
+    @model_validator(mode="after")
+    def _local_has_no_options(self) -> "DataConfig":
+        if self.executor == "local" and self.executor_options:
+            raise ValueError(f"expected no executor_options for executor: local, found {self.executor_options}: say ray or spark")
+        return self
 
 
 class ModelSettings(Strict):

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -18,7 +19,7 @@ from recllm.config import Config, declared
 from recllm.data.complete import KEPT, Completed, CompleteTask, complete
 from recllm.data.cuts import cut
 from recllm.data.engine import share
-from recllm.data.executors import Executor, LocalExecutor
+from recllm.data.executors import Executor, LocalExecutor, executor_of, opened
 from recllm.data.gather import GatherResult, GatherTask, gather
 from recllm.data.negatives import DrawnResult, NegativesTask, PoolTask, draw_negatives, write_pool
 from recllm.data.report import Report
@@ -42,7 +43,7 @@ def fingerprint(config: Config) -> str:
     sources = [file for p in named for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
     simulated = config.data.format == "simulate"
-    data = config.data.model_dump(mode="json", exclude={"workers", "memory"} | (set() if simulated else {"simulate"}))
+    data = config.data.model_dump(mode="json", exclude={"workers", "memory", "executor", "executor_options"} | (set() if simulated else {"simulate"}))
     plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
 
@@ -66,8 +67,8 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     if reuse and finished.is_file() and finished.read_text().splitlines()[0] == mark.splitlines()[0]:
         say(f"{target} is up to date")
         return Report.read_from(target)
-    with Work(target, mark) as work:
-        _fill(config, work, executor or LocalExecutor(config.data.workers), say)
+    with Work(target, mark) as work, opened(executor or executor_of(config.data)) as running:
+        _fill(_dated(config, work), work, running, say)
         work.finish(KEPT)
     return Report.read_from(target)
 
@@ -77,7 +78,7 @@ def check(config: Config, executor: Executor | None = None) -> list[tuple[str, S
     _simulated(config)
     check_tables(config)
     tasks = [ScatterTask(config, path, index, index, None, 1) for index, path in enumerate(config.data.interactions)]
-    results = (executor or LocalExecutor(config.data.workers)).run(scatter, tasks)
+    results = (executor or executor_of(config.data)).run(scatter, tasks)
     return list(zip(config.data.interactions, results, strict=True))
 
 
@@ -87,6 +88,15 @@ def _simulated(config: Config) -> None:
         from recllm.data.simulate import simulate
 
         simulate(Path(config.data.interactions[0]).parent, **config.data.simulate.model_dump())
+
+
+def _dated(config: Config, work: Work) -> Config:
+    """The config with an end of time: the day after the work began, the same for all tasks and for a run that goes on later."""
+    if config.data.rules.max_time is not None:
+        return config
+    latest = datetime.fromtimestamp((work.folder / FINGERPRINT).stat().st_mtime, UTC) + timedelta(days=1)
+    rules = config.data.rules.model_copy(update={"max_time": latest.replace(tzinfo=None).isoformat()})
+    return config.model_copy(update={"data": config.data.model_copy(update={"rules": rules})})
 
 
 def _rows(config: Config, path: str) -> int:

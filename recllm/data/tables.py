@@ -99,7 +99,7 @@ def _dropped(connection: duckdb.DuckDBPyConnection, refused: str, path: Path) ->
                UNION ALL {refused}"""
     counts = dict(connection.execute(f"SELECT reason, count(*) FROM ({rows}) GROUP BY reason ORDER BY reason").fetchall())
     if counts:
-        connection.execute(f"COPY ({rows}) TO {literal(path)}")
+        connection.execute(f"COPY ({rows} ORDER BY file, line) TO {literal(path)}")
     return counts
 
 
