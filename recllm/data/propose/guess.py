@@ -1,0 +1,182 @@
+"""Leads the judging: time, user and item first, then what came of events, then the fields of the moment, of users and of items."""
+
+import re
+from dataclasses import dataclass, field
+
+from recllm.data.propose import clock, outcomes, pairs, roles
+from recllm.data.propose.evidence import Evidence, Finding, key_of
+from recllm.data.propose.fields import kind_of
+from recllm.data.propose.notes import notes
+from recllm.data.propose.optional import optional
+from recllm.data.propose.profile import Column, Table, sample
+from recllm.data.propose.roles import Score
+from recllm.data.scatter import connect
+from recllm.schema import RESERVED
+
+TABLES = {"profile": "users", "item": "items"}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """All findings, the required roles that could not be told (with their candidates, best first), and what the reader should know."""
+
+    findings: list[Finding]
+    missing: dict[str, list[Score]]
+    notes: list[str]
+    log: Table
+    items: str | None  # path of the items' table; the log's own where items' fields stand in it
+    users: str | None
+    negatives: bool = False
+    asked: dict[str, str] = field(default_factory=dict)  # data.format and data.delimiter as given
+
+    def role(self, role: str) -> Finding | None:
+        return next((f for f in self.findings if f.role == role and f.active), None)
+
+
+def propose(path: str, *, items: str | None = None, users: str | None = None, format: str = "auto",
+            delimiter: str | None = None) -> Proposal:
+    """Read samples of the files and say what each column is. Raises DataError where a file cannot be read."""
+    connection = connect(threads=2)
+    log, *beside = [sample(connection, p, name, format, delimiter) if p else None
+                    for p, name in ((path, "log"), (items, "items"), (users, "users"))]
+    assert log is not None
+    evidence = Evidence(connection, log, *beside)
+    missing = _required(evidence)
+    negatives = False if "time" in missing else _outcomes(evidence, missing)
+    evidence.findings += [found for column in evidence.left if (found := optional(evidence, column))]
+    for column in evidence.left:
+        evidence.findings.append(_field_of_log(evidence, column))
+    for side, table, key in (("item", evidence.items, evidence.item), ("profile", evidence.users, evidence.user)):
+        if table:
+            _fields_of_table(evidence, table, side, key)
+    findings = _own_names(evidence.findings)
+    own = {f.table for f in findings if f.role not in ("left out", "user", "item") and f.table != "interactions" and f.active}
+    asked = {key: value for key, value in (("format", format), ("delimiter", delimiter)) if value not in (None, "auto")}
+    return Proposal(findings, missing, notes(evidence), log, items if "items" in own and items else path if "items" in own else None,
+                    users if "users" in own and users else path if "users" in own else None, negatives, asked)
+
+
+def _required(evidence: Evidence) -> dict[str, list[Score]]:
+    """Judge time, user and item. Returns those that could not be told."""
+    missing = {}
+    for role in ("time", "user", "item"):
+        ranked = roles.rank(evidence, role)
+        if not ranked or not roles.chosen(ranked, role):
+            missing[role] = ranked
+            continue
+        best = ranked[0]
+        column = evidence.log[best.column]
+        setattr(evidence, role, best.column)
+        spec, why = {}, f"{best.why}; {column.distinct:,} values"
+        if role == "time":
+            pairs.add_time(evidence.connection, evidence.log, best.column, column.unit or "auto")
+            spec, why = {"column": best.column, "unit": column.unit}, f"{best.why}; {clock.described(evidence, column)}"
+        second = f"{ranked[1].column} ({ranked[1].why})" if len(ranked) > 1 and ranked[1].points >= roles.LEAST[role] else ""
+        evidence.findings.append(Finding(best.column, role, why, roles.how_sure(ranked), role, spec, second))
+    return missing
+
+
+def _outcomes(evidence: Evidence, missing: dict[str, list[Score]]) -> bool:
+    """Judge what came of events. Returns whether the log holds positives only."""
+    add = evidence.findings.append
+    types, ranked, scale = outcomes.event_type(evidence), outcomes.rank_labels(evidence), outcomes.rating(evidence)
+    first, positives = "click", False
+    lead = ranked[0].points - ranked[1].points if len(ranked) > 1 else 9.0
+    if ranked and ranked[0].points >= 2 and (lead >= 0.5 or evidence.log[ranked[0].column].hints & outcomes.AFTER):
+        column = evidence.log[ranked[0].column]
+        first = outcomes.outcome_name(column) if column.hints & outcomes.AFTER else "click"
+        evidence.label = pairs.label_sql(column.name)
+        add(Finding(column.name, "outcome", f"{ranked[0].why}; 1 in {column.share['positive']:.1%} of the rows",
+                    "yes" if "click" in column.hints else "likely" if ranked[0].points >= 4 else "guess", first,
+                    {"kind": "binary", "column": column.name}, "" if ranked[0].points >= 4 else "context if it was known before"))
+    elif scale:
+        column, sure = scale
+        least = outcomes.threshold(column)
+        evidence.label = pairs.label_sql(column.name, least)
+        add(Finding(column.name, "outcome", f"{column.distinct} ratings from {column.low:g} to {column.high:g}; a stand-in: {least} and more "
+                    f"is a click", sure, first, {"kind": "binary", "column": column.name, "at_least": least}, "another at_least"))
+    elif [s for s in ranked if s.points >= 0] or types and any("shown" in outcomes.concepts(v) for v in types.top):
+        missing["outcome"] = ranked
+    else:
+        positives = True
+    if types:
+        add(_event_type(evidence, types, positives))
+    elif positives:
+        add(Finding("(every row)", "outcome", "no column says 0 or 1: each row is a 1, and data.negatives draws the zeros", "guess", first,
+                    {"kind": "binary", "every_row": True}, "name a 0/1 column if the log holds what was shown and not taken, too"))
+    evidence.label_name = first
+    evidence.findings += outcomes.durations(evidence)
+    evidence.findings += outcomes.further(evidence, first)
+    return positives
+
+
+def _event_type(evidence: Evidence, column: Column, positives: bool) -> Finding:
+    """The column that names what was done: all that is logged was done by somebody."""
+    shares = ", ".join(f"{value} {n / max(column.n, 1):.0%}" for value, n in list(column.top.items())[:4])
+    if not positives:
+        return Finding(column.name, "left out", f"says what was done ({shares}): known only after the fact", "likely", column.name, {},
+                       "an outcome, never context", False)
+    return Finding(column.name, "outcome", f"says what was done ({shares}), nothing was shown and not taken: positives only", "likely", "click",
+                   {"kind": "binary", "every_row": True}, f"every event counts as a click; keep only the {next(iter(column.top))} rows to be strict")
+
+
+def _field_of_log(evidence: Evidence, column: Column) -> Finding:
+    """A column of the log that has no role yet: a property of the item or the user, or a circumstance of the moment."""
+    told = outcomes.typed_text(evidence, column)
+    for side, key in (("item", evidence.item), ("profile", evidence.user)):
+        if evidence.of(key, column.name) and column.distinct > 1:
+            table = evidence.items if side == "item" else evidence.users
+            if table:
+                return Finding(column.name, "left out", f"constant for each {key}: belongs into {table.path}", "likely", active=False)
+            return _field(evidence, evidence.log, column, side, f"constant for each {key}, ")
+    if told and column.distinct > 1:
+        return Finding(column.name, "left out", f"known only after the fact: {told}", "likely", column.name, {},
+                       "an outcome, never context: it would give the label away", False)
+    if evidence.of_the_clock(column.name):
+        return Finding(column.name, "left out", "a function of the time, whose hour and weekday are fields already", "likely", active=False)
+    return _field(evidence, evidence.log, column, "context", "")
+
+
+def _field(evidence: Evidence, table: Table, column: Column, side: str, before: str) -> Finding:
+    kind = kind_of(evidence.connection, table, column, side)
+    where = TABLES.get(side, "interactions")
+    spec = dict(kind.spec)
+    role = {"item": {"number": "item_number", "text": "item_text", "vector": "item_vector", "link": "item_info",
+                     "moment": "published"}.get(kind.kind, "item_category")}.get(side, side)
+    if side == "item":
+        spec.pop("kind", None)
+    taken = role == "published" and any(f.role == "published" for f in evidence.findings)
+    if taken or kind.kind == "none" or side != "item" and kind.kind in ("moment", "vector", "link"):
+        why = f"{before}{kind.why}{', a second one' if taken else ''}"
+        return Finding(column.name, "left out", why, kind.sure, column.name, {}, kind.instead, False, where)
+    if role == "published":
+        spec = {"column": column.name, "unit": column.unit}
+    return Finding(column.name, role, before + kind.why, kind.sure, column.name, spec, kind.instead, True, where)
+
+
+def _fields_of_table(evidence: Evidence, table: Table, side: str, key: str | None) -> None:
+    """The fields of a table beside the log, whose key must have the log's name for it."""
+    own = key_of(table)
+    if key is None or key not in [c.name for c in table.columns]:
+        what = f'"{own}" looks like its key' if own else "no column is unique"
+        why = f'it has no column "{key}", the log\'s {"item" if side == "item" else "user"} ({what}): rename it in the file'
+        evidence.findings.append(Finding("(whole file)", "left out", why, "yes", active=False, table=TABLES[side]))
+        return
+    for column in table.columns:
+        if column.name != key:
+            evidence.findings.append(_field(evidence, table, column, side, ""))
+
+
+def _own_names(findings: list[Finding]) -> list[Finding]:
+    """Names that a schema takes: letters, digits and _, none reserved, none twice."""
+    used: set[str] = set()
+    named = []
+    for f in findings:
+        name = re.sub(r"\W+", "_", f.name).strip("_") or "field"
+        fixed = f.role in ("time", "user", "item", "request", "known_at", "weight", "published", "left out")
+        while not fixed and (name in RESERVED or name in used or re.fullmatch(r"\w+_within", name)):
+            name = f"{f.table.rstrip('s')}_{name}" if f"{f.table.rstrip('s')}_{name}" not in used else f"{name}_2"
+        used |= set() if fixed else {name}
+        named.append(Finding(**{**vars(f), "name": name}))
+    return named
+
