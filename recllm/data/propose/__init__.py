@@ -2,6 +2,6 @@
 `fields` score what each column may be, `guess` leads them, `write` makes YAML and the table that is printed."""
 
 from recllm.data.propose.guess import propose
-from recllm.data.propose.write import table, yaml_text
+from recllm.data.propose.write import next_step, table, write_yaml, yaml_text
 
-__all__ = ["propose", "table", "yaml_text"]
+__all__ = ["next_step", "propose", "table", "write_yaml", "yaml_text"]

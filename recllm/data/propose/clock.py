@@ -4,7 +4,7 @@ from recllm.data.propose.evidence import DAY, Evidence
 from recllm.data.propose.pairs import TIME
 from recllm.data.propose.profile import Column
 
-QUIET, USUAL = 4, 3  # the hours that are counted together, and when the quietest of them begin where people sleep at night
+QUIET, USUAL = 4, 2  # the hours that are counted together, and when the quietest of them begin where people sleep at night
 
 
 def described(evidence: Evidence, column: Column) -> str:

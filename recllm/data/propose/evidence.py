@@ -26,6 +26,7 @@ class Finding:
     instead: str = ""  # what else it may be
     active: bool = True
     table: str = "interactions"
+    also: str = ""  # a second role of the field: words that are categories are text of the item, too
 
 
 @dataclass
@@ -82,6 +83,8 @@ class Evidence:
         hour = self._once(pairs.differs, f"{TIME} // 3600000", column)
         if hour is None or hour > 0.35:
             return False
+        if self.log[column].numeric and self._once(pairs.rising, f"TRY_CAST({quote(column)} AS DOUBLE)", TIME) >= 0.99:
+            return True  # a date as a number, a counter
         keys = (f"{TIME} // 3600000 % 24", f"{TIME} // {DAY} % 7", f"{TIME} // {DAY}")
         found = [self._once(pairs.differs, key, column) for key in keys]
         day = found[2] is not None and found[2] <= 0.25 and "clock" in self.log[column].hints

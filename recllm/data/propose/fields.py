@@ -59,21 +59,21 @@ def kind_of(connection: duckdb.DuckDBPyConnection, table: Table, column: Column,
         return Kind("list", "JSON lists", {"list": True})
     if column.share["url"] > 0.9:
         return Kind("link", "links")
-    if not column.numeric and (found := separator(connection, table, column)):
+    if not column.numeric and column.share["agent"] < 0.5 and (found := separator(connection, table, column)):
         mark, different = found
         return Kind("list", f'{different} values split at "{mark}"', {"list": True} | ({} if mark == "|" else {"separator": mark}))
     return _number(column) if column.numeric else _words(column, side)
 
 
 def _number(column: Column) -> Kind:
-    identifies = "id" in column.hints or column.hints & {"user", "item"}
+    identifies = "id" in column.hints
     spread = f"{_short(column.low)} to {_short(column.high)}"
     if column.whole and column.distinct <= CODES:
         return Kind("category", f"{column.distinct} whole numbers, {spread}", {}, "likely" if column.flag else "guess",
                     "" if column.flag else "{kind: number} if it is a quantity")
-    if column.whole and identifies and column.fresh > 0.5:
+    if identifies and column.share["whole"] > 0.9 and column.fresh > 0.5:
         return Kind("none", "an id that hardly repeats")
-    if column.whole and identifies:
+    if identifies and column.share["whole"] > 0.9:
         return Kind("category", f"an id of {column.distinct:,} values")
     return Kind("number", f"numbers, {spread}", {"kind": "number"}, "likely" if not column.whole or column.distinct > 50 else "guess",
                 "" if not column.whole or column.distinct > 50 else "a category if these are codes")
@@ -86,13 +86,15 @@ def _words(column: Column, side: str) -> Kind:
     if side == "item" and (column.words >= 2 or "text" in column.hints) and column.fresh > 0.05:
         return Kind("text", f"free text, {column.words:.0f} words on average" if column.words >= 2 else "its name")
     if side == "context" and many and column.words >= 1.5 and not column.share["agent"] > 0.5:
-        return Kind("text", f"free text, {column.words:.1f} words on average", {"kind": "text"}, "guess", "leave it out if it was written afterwards")
+        return Kind("text", f"free text, {column.words:.1f} words on average", {"kind": "text"}, "guess",
+                    "leave it out if it was written afterwards")
     if many and side == "item" and column.length >= 3 and not column.hints & {"id"}:
         return Kind("text", f"{column.distinct:,} different words", sure="guess", instead="leave it out if it is a code")
     if many:
         return Kind("none", f"{column.distinct:,} values in {column.n:,} rows: too many for a category")
-    return Kind("category", f"{column.distinct:,} values")
+    agent = column.share["agent"] > 0.5
+    return Kind("category", f"{column.distinct:,} values", {}, "guess" if agent else "likely", "the device that it names" if agent else "")
 
 
 def _short(value: float | None) -> str:
-    return "?" if value is None else f"{value:,.0f}" if value == int(value) else f"{value:.3g}"
+    return "?" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.3g}"

@@ -37,10 +37,9 @@ def propose(path: str, *, items: str | None = None, users: str | None = None, fo
             delimiter: str | None = None) -> Proposal:
     """Read samples of the files and say what each column is. Raises DataError where a file cannot be read."""
     connection = connect(threads=2)
-    log, *beside = [sample(connection, p, name, format, delimiter) if p else None
-                    for p, name in ((path, "log"), (items, "items"), (users, "users"))]
-    assert log is not None
-    evidence = Evidence(connection, log, *beside)
+    log = sample(connection, path, "log", format, delimiter)
+    evidence = Evidence(connection, log, sample(connection, items, "items", format, delimiter) if items else None,
+                        sample(connection, users, "users", format, delimiter) if users else None)
     missing = _required(evidence)
     negatives = False if "time" in missing else _outcomes(evidence, missing)
     evidence.findings += [found for column in evidence.left if (found := optional(evidence, column))]
@@ -71,7 +70,7 @@ def _required(evidence: Evidence) -> dict[str, list[Score]]:
         if role == "time":
             pairs.add_time(evidence.connection, evidence.log, best.column, column.unit or "auto")
             spec, why = {"column": best.column, "unit": column.unit}, f"{best.why}; {clock.described(evidence, column)}"
-        second = f"{ranked[1].column} ({ranked[1].why})" if len(ranked) > 1 and ranked[1].points >= roles.LEAST[role] else ""
+        second = f"{ranked[1].column} ({ranked[1].why})" if len(ranked) > 1 and roles.how_sure(ranked) != "yes" else ""
         evidence.findings.append(Finding(best.column, role, why, roles.how_sure(ranked), role, spec, second))
     return missing
 
@@ -86,15 +85,16 @@ def _outcomes(evidence: Evidence, missing: dict[str, list[Score]]) -> bool:
         column = evidence.log[ranked[0].column]
         first = outcomes.outcome_name(column) if column.hints & outcomes.AFTER else "click"
         evidence.label = pairs.label_sql(column.name)
-        add(Finding(column.name, "outcome", f"{ranked[0].why}; 1 in {column.share['positive']:.1%} of the rows",
+        add(Finding(column.name, "outcome", f"{ranked[0].why}; {outcomes.ones(column)}",
                     "yes" if "click" in column.hints else "likely" if ranked[0].points >= 4 else "guess", first,
                     {"kind": "binary", "column": column.name}, "" if ranked[0].points >= 4 else "context if it was known before"))
     elif scale:
         column, sure = scale
         least = outcomes.threshold(column)
         evidence.label = pairs.label_sql(column.name, least)
-        add(Finding(column.name, "outcome", f"{column.distinct} ratings from {column.low:g} to {column.high:g}; a stand-in: {least} and more "
-                    f"is a click", sure, first, {"kind": "binary", "column": column.name, "at_least": least}, "another at_least"))
+        why = f"{column.distinct} ratings from {column.low:g} to {column.high:g}; a stand-in: {least} and more is a click"
+        spec = {"kind": "binary", "column": column.name, "at_least": least}
+        add(Finding(column.name, "outcome", why, sure, first, spec, "another at_least"))
     elif [s for s in ranked if s.points >= 0] or types and any("shown" in outcomes.concepts(v) for v in types.top):
         missing["outcome"] = ranked
     else:
@@ -114,10 +114,11 @@ def _event_type(evidence: Evidence, column: Column, positives: bool) -> Finding:
     """The column that names what was done: all that is logged was done by somebody."""
     shares = ", ".join(f"{value} {n / max(column.n, 1):.0%}" for value, n in list(column.top.items())[:4])
     if not positives:
-        return Finding(column.name, "left out", f"says what was done ({shares}): known only after the fact", "likely", column.name, {},
-                       "an outcome, never context", False)
-    return Finding(column.name, "outcome", f"says what was done ({shares}), nothing was shown and not taken: positives only", "likely", "click",
-                   {"kind": "binary", "every_row": True}, f"every event counts as a click; keep only the {next(iter(column.top))} rows to be strict")
+        return Finding(column.name, "left out", f"says what was done ({shares}): known only after the fact", "likely",
+                       instead="outcomes of their own, never context", active=False)
+    why = (f"says what was done ({shares}), nothing was shown and not taken: a log of positives only. Each event counts as a click: "
+           f"keep only the {next(iter(column.top))} rows to be strict")
+    return Finding(column.name, "outcome", why, "likely", "click", {"kind": "binary", "every_row": True})
 
 
 def _field_of_log(evidence: Evidence, column: Column) -> Finding:
@@ -130,8 +131,8 @@ def _field_of_log(evidence: Evidence, column: Column) -> Finding:
                 return Finding(column.name, "left out", f"constant for each {key}: belongs into {table.path}", "likely", active=False)
             return _field(evidence, evidence.log, column, side, f"constant for each {key}, ")
     if told and column.distinct > 1:
-        return Finding(column.name, "left out", f"known only after the fact: {told}", "likely", column.name, {},
-                       "an outcome, never context: it would give the label away", False)
+        return Finding(column.name, "left out", f"known only after the fact ({told}): as context it would give the label away", "likely",
+                       instead="an outcome", active=False)
     if evidence.of_the_clock(column.name):
         return Finding(column.name, "left out", "a function of the time, whose hour and weekday are fields already", "likely", active=False)
     return _field(evidence, evidence.log, column, "context", "")
@@ -151,7 +152,8 @@ def _field(evidence: Evidence, table: Table, column: Column, side: str, before: 
         return Finding(column.name, "left out", why, kind.sure, column.name, {}, kind.instead, False, where)
     if role == "published":
         spec = {"column": column.name, "unit": column.unit}
-    return Finding(column.name, role, before + kind.why, kind.sure, column.name, spec, kind.instead, True, where)
+    also = "item_text" if role == "item_category" and column.share["letters"] > 0.5 else ""
+    return Finding(column.name, role, before + kind.why, kind.sure, column.name, spec, kind.instead, True, where, also)
 
 
 def _fields_of_table(evidence: Evidence, table: Table, side: str, key: str | None) -> None:

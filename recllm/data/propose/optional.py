@@ -1,4 +1,4 @@
-"""Roles that a log may have: one row each, tried in order. A new role is a row here and, if it has a key of its own, one in `write.ROLES`."""
+"""Roles that a log may have: one row each, tried in order. A new role is a row here, and one in `write.ROLES`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,14 +47,11 @@ def _session(evidence: Evidence, column: Column) -> str | None:
 
 
 def _unique(evidence: Evidence, column: Column) -> str | None:
-    if column.fresh > 0.999 and column.n > 20 and column.filled > 0.98 and column.words < 1.5 and not column.unit and (
-            not column.numeric or column.whole and ("id" in column.hints or pairs.rising(evidence.connection, evidence.log, _number(column)) > 0.99)):
-        return "another value in every row: it numbers the rows"
-    return None
-
-
-def _number(column: Column) -> str:
-    return f"TRY_CAST({quote(column.name)} AS DOUBLE)"
+    if column.fresh < 0.999 or column.n < 20 or column.filled < 0.98 or column.words > 1.5 or column.unit or column.numeric > column.whole:
+        return None
+    named = not column.numeric or "id" in column.hints
+    numbered = named or pairs.rising(evidence.connection, evidence.log, f"TRY_CAST({quote(column.name)} AS DOUBLE)") > 0.99
+    return "another value in every row: it numbers the rows" if numbered else None
 
 
 def _later(evidence: Evidence, column: Column) -> str | None:

@@ -2,17 +2,20 @@
 after the fact. The last are left out, or proposed as outcomes in a comment: as context they would give the label away."""
 
 import re
+from typing import Any
 
 from recllm.data.propose import pairs
 from recllm.data.propose.evidence import Evidence, Finding
 from recllm.data.propose.profile import Column
 from recllm.data.propose.roles import Rule, Score
 from recllm.data.propose.words import concepts
+from recllm.data.sources.files import quote
 
 AFTER = {"click", "purchase", "engaged", "view"}  # names of what somebody did
 BEFORE = {"device", "place", "clock", "profile", "shown", "position", "weight"}  # names of what was so before
 POSITIVES = 20  # of a further outcome in the sample, below which it is proposed in a comment only
 DURATION_NAMED, DURATION_TOLD = 4, 3
+CLIPS = (30, 60, 120, 300, 600, 1800, 3600, 7200)  # seconds over which durations are all alike
 
 
 def _rate(column: Column) -> float:
@@ -21,16 +24,10 @@ def _rate(column: Column) -> float:
 
 def _given_it(evidence: Evidence, column: Column) -> bool:
     """Another flag is 1, or a number is filled or above 0, only where this one is 1."""
-    label = pairs.label_sql(column.name)
-    for other in evidence.left:
-        if other.name == column.name or evidence.of(evidence.item, other.name) or evidence.of(evidence.user, other.name):
-            continue
-        if other.flag and other.distinct > 1 and pairs.implies(evidence.connection, evidence.log, pairs.label_sql(other.name), label):
-            return True
-        if other.numeric and not other.flag and (found := pairs.tie(evidence.connection, evidence.log, other.name, label)):
-            if found.told and found.auc < 0.9999:
-                return True
-    return False
+    others = [c.name for c in evidence.left if c.name != column.name and c.distinct > 1 and (c.flag or c.numeric and not c.unit)
+              and not evidence.of(evidence.item, c.name) and not evidence.of(evidence.user, c.name)]
+    found = pairs.ties(evidence.connection, evidence.log, others, pairs.label_sql(column.name))
+    return _rate(column) < 0.9 and any(tie.only if evidence.log[name].flag else tie.told for name, tie in found.items())
 
 
 LABEL_RULES = [
@@ -102,33 +99,38 @@ def rating(evidence: Evidence) -> tuple[Column, str] | None:
     named = [c for c in scales if "rating" in c.hints]
     if named:
         return named[0], "likely"
-    return (scales[0], "guess") if len(scales) == 1 and len(evidence.left) <= 2 and (evidence.within_a_day(scales[0].name) or 0) > 0.6 else None
+    alone = len(scales) == 1 and len(evidence.left) <= 2 and (evidence.within_a_day(scales[0].name) or 0) > 0.6
+    return (scales[0], "guess") if alone else None
+
+
+def ones(column: Column) -> str:
+    """`1 in 4,217 rows (44.8%)`."""
+    return f"1 in {round(_rate(column) * column.n):,} rows ({_rate(column):.{1 if _rate(column) >= 0.001 else 3}%})"
 
 
 def further(evidence: Evidence, first: str) -> list[Finding]:
     """Other flags: an outcome `given` the first where each of its ones is one of the first's; else a comment, never context."""
     found: list[Finding] = []
     for column in flags(evidence):
-        label = pairs.label_sql(column.name)
-        subset = bool(evidence.label) and pairs.implies(evidence.connection, evidence.log, label, evidence.label or "")
-        ones = round(_rate(column) * column.n)
-        spec = {"kind": "binary", "column": column.name} | ({"given": first} if subset else {})
-        name, rate = outcome_name(column), f"1 in {_rate(column):.1%} of the rows"
-        named = "purchase" in column.hints
-        if subset and not column.hints & AFTER:
-            name = "purchase"
-        taken = any(f.name == name for f in [*found, *evidence.findings])
-        active = (named or subset) and ones >= POSITIVES and not taken and not any(f.active for f in found)
-        why = f"{rate}{f', only where {first} is 1' if subset else ''}"
-        if (column.hints & BEFORE and not column.hints & AFTER) and not subset:
+        tie = evidence.tie(column.name)
+        subset = bool(tie and tie.only)
+        done, told = bool(column.hints & AFTER), subset or bool(tie and tie.told)
+        if column.hints & BEFORE and not done and not told:
+            continue  # a circumstance, by its name and by its values
+        if not done and not told:
+            why = f"{ones(column)}; nothing says whether it was known before or after the fact"
+            found.append(Finding(column.name, "left out", why, "guess", instead="context if before, an outcome if after", active=False))
             continue
-        if column.hints & AFTER or subset:
-            few = "" if ones >= POSITIVES else f"; {ones} ones are too few to learn from"
-            found.append(Finding(column.name, "outcome", why + few, "yes" if named else "likely" if subset else "guess", name, spec,
-                                 "" if active else "known only after the fact, so never context; uncomment to learn it too", active))
-        else:
-            found.append(Finding(column.name, "left out", f"{rate}; may be known only after the fact", "guess", column.name, {},
-                                 f"an outcome ({name}: {{kind: binary, column: ...}}), or context if it was known before", False))
+        named = "purchase" in column.hints
+        name = outcome_name(column) if done else "purchase" if subset else outcome_name(column)
+        taken = any(f.name == name for f in [*found, *evidence.findings]) or any(f.active and f.role == "outcome" for f in found)
+        enough = round(_rate(column) * column.n) >= POSITIVES
+        active = (named or subset) and enough and not taken
+        why = ones(column) + (f", only where {first} is 1" if subset else f", {tie.told}" if told and tie else "")
+        why += "" if enough else ": too few to learn from"
+        why += "" if active else ". Known only after the fact, so never context; uncomment it to learn it too"
+        spec = {"kind": "binary", "column": column.name} | ({"given": first} if subset else {})
+        found.append(Finding(column.name, "outcome", why, "yes" if named else "likely" if told else "guess", name, spec, "", active))
     return found
 
 
@@ -136,36 +138,32 @@ def durations(evidence: Evidence) -> list[Finding]:
     """Numbers that measure what followed: the best is the duration, the others are left out. A rating is one of the latter."""
     found: list[tuple[float, Column, str]] = []
     for column in evidence.left:
-        if not column.numeric or column.distinct < 2 or evidence.of(evidence.item, column.name) or evidence.of(evidence.user, column.name):
+        if column.flag or not column.numeric or column.distinct < 2 or column.unit or (column.low or 0) < 0 or (
+                evidence.of(evidence.item, column.name) or evidence.of(evidence.user, column.name)):
             continue
         tie = evidence.tie(column.name)
-        told = tie.told if tie else None
-        points = (DURATION_NAMED if "duration" in column.hints and "rating" not in column.hints else 0) + (DURATION_TOLD if told else 0)
-        if points and (column.low or 0) >= 0 and not column.share["iso"]:
-            found.append((points + column.share["nonzero"], column, told or "its name"))
+        told, named = tie.told if tie else None, "duration" in column.hints and "rating" not in column.hints
+        points = DURATION_NAMED * named + DURATION_TOLD * bool(told)
+        if points:
+            why = ", ".join([*(["its name"] if named else []), *([told] if told else [])])
+            found.append((points + column.share["nonzero"], column, why))
     found.sort(key=lambda f: -f[0])
-    return [_duration(column, why, rank == 0 and not any(f.name == "duration" for f in evidence.findings))
-            for rank, (_, column, why) in enumerate(found)]
+    return [_duration(evidence, column, why, first=rank == 0) for rank, (_, column, why) in enumerate(found)]
 
 
-def _duration(column: Column, why: str, first: bool) -> Finding:
+def _duration(evidence: Evidence, column: Column, why: str, first: bool) -> Finding:
+    named = "duration" in column.hints
+    if not first or column.distinct <= 24 or "rating" in column.hints:
+        return Finding(column.name, "left out", f"known only after the fact ({why}): as context it would give the label away", "likely",
+                       instead="an outcome", active=False)
     milliseconds = "ms" in column.hints or (column.middle or 0) > 1500
-    high = (column.high or 0) / (1000 if milliseconds else 1)
-    spec = {"kind": "duration", "column": column.name} | ({"unit": "ms"} if milliseconds else {})
-    spec |= {"clip": _clip((column.middle or 0) / (1000 if milliseconds else 1))}
-    measured = column.distinct > 24 and "rating" not in column.hints and "duration" in column.hints
-    counted = column.distinct > 24 and "rating" not in column.hints
-    if first and (measured or counted):
-        values = f"{'milliseconds' if milliseconds else 'seconds'} up to {high:,.0f} s"
-        return Finding(column.name, "outcome", f"{why}; {values}", "likely" if measured else "guess", "duration", spec,
-                       "" if measured else "leave it out if it is no duration", True)
-    return Finding(column.name, "left out", f"known only after the fact: {why}" if why != "its name" else "named like what followed", "likely",
-                   column.name, {}, "an outcome of its own, never context: it would give the label away", False)
-
-
-def _clip(middle: float) -> float:
-    """Seconds over which durations are all alike: a round number well over the middle of those that were seen."""
-    return next((c for c in (60, 120, 300, 600, 1800, 3600) if c >= 4 * middle), 7200)
+    value = f"TRY_CAST({quote(column.name)} AS DOUBLE) / {1000 if milliseconds else 1}"
+    most = float(evidence.connection.execute(f"SELECT quantile_cont({value}, 0.98) FROM {evidence.log.name}").fetchall()[0][0] or 0)
+    spec: dict[str, Any] = {"kind": "duration", "column": column.name} | ({"unit": "ms"} if milliseconds else {})
+    spec |= {"clip": next((c for c in CLIPS if c >= most), CLIPS[-1])}
+    unit = "milliseconds" if milliseconds else "seconds"
+    return Finding(column.name, "outcome", f"{why}; {unit}, nearly all under {most:,.0f} s", "likely" if named else "guess", "duration",
+                   spec, "" if named else "leave it out if it is no duration")
 
 
 def typed_text(evidence: Evidence, column: Column) -> str | None:

