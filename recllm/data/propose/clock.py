@@ -4,7 +4,7 @@ from recllm.data.propose.evidence import DAY, Evidence
 from recllm.data.propose.pairs import TIME
 from recllm.data.propose.profile import Column
 
-QUIET, USUAL = 4, 2  # the hours that are counted together, and when the quietest of them begin where people sleep at night
+NIGHT, WIDE = 4, 6  # the middle of the hours in which people sleep; hours on either side that are looked at
 
 
 def described(evidence: Evidence, column: Column) -> str:
@@ -26,15 +26,14 @@ def zone(evidence: Evidence) -> str:
     hours = dict(evidence.connection.execute(f"SELECT {TIME} // 3600000 % 24, count(*) FROM {evidence.log.name} GROUP BY 1").fetchall())
     days = evidence.connection.execute(f"SELECT count(DISTINCT {TIME} // {DAY}) FROM {evidence.log.name}").fetchall()[0][0]
     rows = sum(hours.values())
-    quiet = min(range(24), key=lambda h: sum(hours.get((h + k) % 24, 0) for k in range(QUIET)))
-    share = sum(hours.get((quiet + k) % 24, 0) for k in range(QUIET)) / max(rows, 1)
-    if rows < 1000 or days < 2 or share > 0.4 * QUIET / 24:
+    # the middle of the quiet hours: those near it weigh most
+    middle = min(range(24), key=lambda h: sum((WIDE - abs(k)) * hours.get((h + k) % 24, 0) for k in range(-WIDE, WIDE)))
+    share = sum(hours.get((middle + k) % 24, 0) for k in (-1, 0, 1)) / max(rows, 1)
+    offset = (NIGHT - middle + 11) % 24 - 11
+    if rows < 1000 or days < 2 or share > 0.4 * 3 / 24 or abs(offset) <= 2:
         return local if column.unit == "iso" else ""
-    offset = (USUAL - quiet + 11) % 24 - 11
-    if abs(offset) <= 2:
-        return local if column.unit == "iso" else ""
-    return (f"the quietest hours are {quiet:02d} to {(quiet + QUIET) % 24:02d} UTC, night at about UTC{offset:+d}: write "
-            f"`zone: {_example(offset)}` or the zone you know")
+    hint = f"the quietest hours are about {middle:02d}:00 UTC, night at UTC{offset:+d} or so"
+    return f"{local}; {hint}" if column.unit == "iso" else f"{hint}: write `zone: {_example(offset)}` or the zone you know"
 
 
 def _example(offset: int) -> str:

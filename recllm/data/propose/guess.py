@@ -1,7 +1,7 @@
 """Leads the judging: time, user and item first, then what came of events, then the fields of the moment, of users and of items."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recllm.data.propose import clock, outcomes, pairs, roles
 from recllm.data.propose.evidence import Evidence, Finding, key_of
@@ -129,7 +129,8 @@ def _field_of_log(evidence: Evidence, column: Column) -> Finding:
             table = evidence.items if side == "item" else evidence.users
             if table:
                 return Finding(column.name, "left out", f"constant for each {key}: belongs into {table.path}", "likely", active=False)
-            return _field(evidence, evidence.log, column, side, f"constant for each {key}, ")
+            once = replace(column, rows=evidence.log[key or ""].distinct, filled=1.0)  # as it were in a table with one row for each
+            return _field(evidence, evidence.log, once, side, f"constant for each {key}, ")
     if told and column.distinct > 1:
         return Finding(column.name, "left out", f"known only after the fact ({told}): as context it would give the label away", "likely",
                        instead="an outcome", active=False)

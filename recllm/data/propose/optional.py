@@ -70,7 +70,7 @@ def _known_at(evidence: Evidence, column: Column) -> str | None:
 
 
 def _other_moment(evidence: Evidence, column: Column) -> str | None:
-    if not column.unit or (column.unit != "iso" and not column.hints & {"time", "known", "born", "click", "purchase"}):
+    if not column.unit or column.flag or "id" in column.hints:
         return None
     properties = evidence.of(evidence.item, column.name) or evidence.of(evidence.user, column.name)
     return None if properties else _later(evidence, column) or "a second moment"

@@ -101,7 +101,7 @@ def yaml_text(proposal: Proposal, out: Path) -> str:
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", out.stem).strip("-") or "log"
     tables = [("interactions", proposal.log.path), ("items", proposal.items), ("users", proposal.users)]
     own = {path for _, path in tables[1:]} & {proposal.log.path}
-    lines = [f"# scripts/prepare.py {out} --check && scripts/prepare.py {out} && scripts/train.py {out}",
+    lines = [f"# scripts/prepare.py {out} && scripts/train.py {out} && scripts/evaluate.py {out}",
              f"# Proposed from {proposal.log.rows:,} rows of {proposal.log.path}.",
              "# Comments say why, and what is only likely or a guess: read them before you train.",
              *(f"# Note: {note}" for note in proposal.notes), f"name: {_text(name)}", "data:"]
