@@ -15,12 +15,13 @@ from recllm.config import load_config
 from recllm.data.prepare import prepare
 from recllm.data.propose import propose, table, yaml_text
 from recllm.data.propose.words import concepts
+from recllm.errors import DataError
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "tests" / "samples"
 GERMAN = {"user": "Kundennummer", "item": "Artikelnr", "time": "Zeitpunkt", "click": "angeklickt", "bought": "gekauft",
-          "dwell": "Verweildauer", "stars": "Bewertung", "device": "Geraet", "price": "Preis", "premium": "Stammkunde", "temp": "Temperatur",
-          "title": "Titel"}
+          "dwell": "Verweildauer", "stars": "Bewertung", "device": "Geraet", "price": "Preis", "premium": "Stammkunde",
+          "temp": "Temperatur", "title": "Titel"}
 NAMELESS = {name: f"c{i}" for i, name in enumerate(GERMAN)}
 
 
@@ -182,11 +183,13 @@ def test_a_column_that_gives_the_label_away_is_no_context(log, tmp_path):
     leaky["kind_of"] = np.where(log.click == 1, rng.choice(["tap", "swipe"], len(log)), "none")
     leaky["depth"] = log.click * rng.integers(3, 90, len(log)) + rng.integers(0, 3, len(log))
     leaky["mood"] = rng.choice(["calm", "hurried"], len(log))
+    leaky["scroll"] = (log.click * 1.6 + rng.normal(size=len(log))).round(2)
     proposal = propose(written(leaky, tmp_path))
     found = roles(proposal)
-    # then only the last is context, and each finding says why
+    # then only the last is context, and each finding says why; one that is merely suspicious stays, with a warning
     assert found["mood"] == "context" and found["kind_of"] == "left out" and found["depth"] != "context"
-    why = {f.column: f.why for f in proposal.findings}
+    why = {f.column: f"{f.why} {f.sure} {f.instead}" for f in proposal.findings}
+    assert found["scroll"] == "context" and "guess" in why["scroll"] and "leave it out if it was known only afterwards" in why["scroll"]
     assert "AUC" in why["kind_of"] and "give the label away" in why["kind_of"]
     runs(proposal, tmp_path)
 
@@ -243,6 +246,23 @@ def test_an_event_type_makes_a_log_of_positives_unless_it_names_what_was_shown(l
     assert list(proposal.missing) == ["outcome"] and roles(proposal)["what"] == "left out"
 
 
+def test_a_click_of_one_or_nothing_is_asked_about(log, tmp_path):
+    # given a column that is 1 or empty: empty is unknown to preparation, and each row would be a click
+    proposal = propose(written(log[["user", "item", "time"]].assign(click=log.click.map({1: "1", 0: None})), tmp_path))
+    assert list(proposal.missing) == ["outcome"] and "write 0" in yaml_text(proposal, tmp_path / "x.yaml")
+
+
+def test_odd_names_of_columns_are_quoted(log, tmp_path):
+    # given a header of blanks, quotes, colons and reserved words
+    odd = {"user": "user id", "item": 'Item "x"', "time": "time (s)", "click": "clicked?", "device": "n", "temp": "#: temp",
+           "dwell": "time"}
+    proposal = propose(written(log[list(odd)].rename(columns=odd), tmp_path))
+    config, report = runs(proposal, tmp_path)
+    assert config.columns.item == 'Item "x"' and config.columns.outcomes["click"].column == "clicked?"
+    assert report.items == log.item.nunique()
+    assert sorted(spec.column or name for name, spec in config.columns.context.items()) == ["#: temp", "n"]
+
+
 def test_what_cannot_be_told_is_asked_for_with_its_candidates(log, tmp_path, capsys):
     # given two ids that act alike and say nothing by their names
     rng = np.random.default_rng(1)
@@ -272,6 +292,10 @@ def test_a_broken_file_is_explained(log, tmp_path):
     # and a file without names, one of another delimiter, and dates that nobody reads
     log[["user", "item", "time", "click"]].to_csv(tmp_path / "bare.csv", index=False, header=False)
     assert any("looks like values, not names" in note for note in propose(str(tmp_path / "bare.csv")).notes)
+    latin = ["user,item,zeit,ort,click", *(f"u{i % 30},i{i % 17},{1_700_000_000 + i * 400},K\xf6ln,{i % 2}" for i in range(90))]
+    (tmp_path / "latin.csv").write_text("\n".join(latin) + "\n", encoding="latin-1")
+    with pytest.raises(DataError, match="none of its .* lines could be read"):
+        propose(str(tmp_path / "latin.csv"))
     found = propose(written(log, tmp_path, "odd.csv", sep="~"), delimiter=",")
     assert any("--delimiter" in note for note in found.notes) and set(found.missing) >= {"user", "item", "time"}
     dates = log.assign(time=pd.to_datetime(log.time, unit="s").dt.strftime("%d.%m.%Y %H:%M"))

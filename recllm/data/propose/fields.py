@@ -8,7 +8,7 @@ import duckdb
 from recllm.data.propose.profile import Column, Table
 from recllm.data.sources.files import literal, quote
 
-SEPARATORS = ("|", ";", ",", "/", " ")
+SEPARATORS = {"|": 1000, ";": 1000, ",": 1000, "/": 1000, " ": 60}  # and how many different parts are no free text
 CODES = 20  # whole numbers with no more values than this are taken for codes, not quantities
 CATEGORIES = 1000  # values of a category of the moment or the user
 AGAIN = 5  # times that a part of a list comes again on average, at least
@@ -27,13 +27,13 @@ class Kind:
 
 def separator(connection: duckdb.DuckDBPyConnection, table: Table, column: Column) -> tuple[str, int] | None:
     """(separator, number of different parts) of a column of lists: splitting must give far fewer values than there are cells' values."""
-    for mark in SEPARATORS:
+    for mark, most_parts in SEPARATORS.items():
         parts = f"string_split({quote(column.name)}, {literal(mark)})"
         cells, total, different, most = connection.execute(f"""
             SELECT count(*) FILTER (len(parts) > 1) / nullif(count(*), 0), sum(len(parts)), (SELECT count(DISTINCT trim(p)) FROM
                    (SELECT unnest({parts}) AS p FROM {table.name})), max(len(parts))
             FROM (SELECT {parts} AS parts FROM {table.name} WHERE {quote(column.name)} IS NOT NULL)""").fetchall()[0]
-        if cells and cells >= 0.05 and most >= 3 and different < column.distinct and different <= CATEGORIES and total >= AGAIN * different:
+        if cells and cells >= 0.05 and most >= 3 and different < column.distinct and different <= most_parts and total >= AGAIN * different:
             return mark, int(different)
     return None
 

@@ -13,6 +13,7 @@ from recllm.data.propose.roles import Score
 from recllm.data.scatter import connect
 from recllm.schema import RESERVED
 
+SUSPICIOUS = 0.8  # AUC of one circumstance alone
 TABLES = {"profile": "users", "item": "items"}
 
 
@@ -70,7 +71,9 @@ def _required(evidence: Evidence) -> dict[str, list[Score]]:
         if role == "time":
             pairs.add_time(evidence.connection, evidence.log, best.column, column.unit or "auto")
             spec, why = {"column": best.column, "unit": column.unit}, f"{best.why}; {clock.described(evidence, column)}"
-        second = f"{ranked[1].column} ({ranked[1].why})" if len(ranked) > 1 and roles.how_sure(ranked) != "yes" else ""
+        second = ""
+        if len(ranked) > 1 and roles.how_sure(ranked) != "yes":
+            second = ranked[1].column + (f" ({ranked[1].why})" if ranked[1].why else "")
         evidence.findings.append(Finding(best.column, role, why, roles.how_sure(ranked), role, spec, second))
     return missing
 
@@ -78,10 +81,11 @@ def _required(evidence: Evidence) -> dict[str, list[Score]]:
 def _outcomes(evidence: Evidence, missing: dict[str, list[Score]]) -> bool:
     """Judge what came of events. Returns whether the log holds positives only."""
     add = evidence.findings.append
-    types, ranked, scale = outcomes.event_type(evidence), outcomes.rank_labels(evidence), outcomes.rating(evidence)
+    types, scale = outcomes.event_type(evidence), outcomes.rating(evidence)
+    ranked = outcomes.rank_labels(evidence) or outcomes.hollow(evidence)
     first, positives = "click", False
     lead = ranked[0].points - ranked[1].points if len(ranked) > 1 else 9.0
-    if ranked and ranked[0].points >= 2 and (lead >= 0.5 or evidence.log[ranked[0].column].hints & outcomes.AFTER):
+    if ranked and ranked[0].points >= outcomes.LEAST and (lead >= 0.5 or evidence.log[ranked[0].column].hints & outcomes.AFTER):
         column = evidence.log[ranked[0].column]
         first = outcomes.outcome_name(column) if column.hints & outcomes.AFTER else "click"
         evidence.label = pairs.label_sql(column.name)
@@ -136,7 +140,11 @@ def _field_of_log(evidence: Evidence, column: Column) -> Finding:
                        instead="an outcome", active=False)
     if evidence.of_the_clock(column.name):
         return Finding(column.name, "left out", "a function of the time, whose hour and weekday are fields already", "likely", active=False)
-    return _field(evidence, evidence.log, column, "context", "")
+    found, tie = _field(evidence, evidence.log, column, "context", ""), evidence.tie(column.name)
+    if found.active and tie and (tie.auc >= SUSPICIOUS or tie.filled_1 - tie.filled_0 >= 0.2):
+        why = f"{found.why}; tells 1 from 0 suspiciously well (AUC {tie.auc:.2f})"
+        return replace(found, why=why, sure="guess", instead="leave it out if it was known only afterwards")
+    return found
 
 
 def _field(evidence: Evidence, table: Table, column: Column, side: str, before: str) -> Finding:

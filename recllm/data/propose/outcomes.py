@@ -13,6 +13,7 @@ from recllm.data.sources.files import quote
 
 AFTER = {"click", "purchase", "engaged", "view"}  # names of what somebody did
 BEFORE = {"device", "place", "clock", "profile", "shown", "position", "weight"}  # names of what was so before
+LEAST = 2.0  # points below which a flag is no guess of the first outcome
 POSITIVES = 20  # of a further outcome in the sample, below which it is proposed in a comment only
 DURATION_NAMED, DURATION_TOLD = 4, 3
 CLIPS = (30, 60, 120, 300, 600, 1800, 3600, 7200)  # seconds over which durations are all alike
@@ -103,9 +104,16 @@ def rating(evidence: Evidence) -> tuple[Column, str] | None:
     return (scales[0], "guess") if alone else None
 
 
+def hollow(evidence: Evidence) -> list[Score]:
+    """Columns of 1 or nothing: whether nothing means 0 or unknown is not for us to say."""
+    return [Score(c.name, 0.0, "1 or empty", "an empty cell is unknown: write 0 where nothing came of it") for c in evidence.left
+            if c.flag and c.distinct == 1 and _rate(c) == 1 and c.filled < 0.98]
+
+
 def ones(column: Column) -> str:
-    """`1 in 4,217 rows (44.8%)`."""
-    return f"1 in {round(_rate(column) * column.n):,} rows ({_rate(column):.{1 if _rate(column) >= 0.001 else 3}%})"
+    """`4,217 rows with a 1 (44.8%)`."""
+    rate = _rate(column)
+    return f"{round(rate * column.n):,} rows with a 1 ({rate:.{1 if rate >= 0.001 else 3}%})"
 
 
 def further(evidence: Evidence, first: str) -> list[Finding]:

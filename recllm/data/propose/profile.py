@@ -106,12 +106,13 @@ class Table:
 
 def sample(connection: duckdb.DuckDBPyConnection, path: str, name: str, format: str = "auto", delimiter: str | None = None) -> Table:
     """Read the sample of a file into a table and describe its columns. Raises DataError where the file cannot be read."""
-    relation = scan(connection, path, format=format, delimiter=delimiter)
+    relation = scan(connection, path, format=format, delimiter=delimiter, table="interactions" if name == "log" else name)
     names = columns_of(connection, relation, path)
     cleaned = ", ".join(f"{text(n)} AS {quote(n)}" for n in names)
     size = sum(p.stat().st_size for p in ([Path(path)] if Path(path).is_file() else Path(path).rglob("*")) if p.is_file())
     try:
-        total = int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]) if size <= READ_WHOLE else None
+        counted = 0 < size <= READ_WHOLE  # what is no local file may have any size
+        total = int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]) if counted else None
         step = max(1, -(-total // SPREAD)) if total else 0
         spread = f"WHERE {LINE} <= {HEAD} OR {LINE} % {step} = 0" if step else f"LIMIT {HEAD}"
         connection.execute(f"""CREATE TABLE {name} AS SELECT * FROM (SELECT row_number() OVER () AS {LINE}, {cleaned} FROM {relation})
@@ -119,9 +120,12 @@ def sample(connection: duckdb.DuckDBPyConnection, path: str, name: str, format: 
         rows = int(connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
     except duckdb.Error as error:
         raise DataError(f"{path}: could not be read: {str(error).splitlines()[0]}") from None
+    refused = sorted(dict(rejected_lines(connection)).items())
+    if not rows and refused:
+        why = connection.execute("SELECT error_message FROM reject_errors ORDER BY line LIMIT 1").fetchall()[0][0].splitlines()[0]
+        raise DataError(f"{path}: none of its {len(refused):,} lines could be read. The first is line {refused[0][0]}: {why}")
     if not rows:
         raise DataError(f"{path}: expected rows to look at, found none (only a header?)")
-    refused = sorted(dict(rejected_lines(connection)).items())
     return Table(path, name, rows, total, refused, describe(connection, name, rows, names))
 
 

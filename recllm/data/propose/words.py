@@ -9,8 +9,9 @@ import unicodedata
 from functools import cache
 
 STEMS = {
-    "user": """user uid usr person people customer client member visitor reader viewer shopper buyer subscriber account kunde kunden nutzer
-        benutzer besucher leser mitglied kaufer kaeufer usuario utilisateur cliente utente persona membre 用户 顧客 ユーザー пользовател""",
+    "user": """user uid usr email person people customer client member visitor reader viewer shopper buyer subscriber account kunde kunden
+        nutzer benutzer besucher leser mitglied kaufer kaeufer usuario utilisateur cliente utente persona membre 用户 顧客 ユーザー
+        пользовател""",
     "item": """item iid product prod article content video movie film song track book news ad ads advert creative post sku asin isbn game
         recipe course listing offer document photo podcast episode artikel produkt inhalt buch anzeige lied spiel ware produit annonce
         livre producto articulo pelicula prodotto libro 商品 视频 товар""",

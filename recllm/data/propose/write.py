@@ -22,6 +22,7 @@ ROLES = {"user": "one", "item": "one", "time": "one", "request": "one", "known_a
 KEYS = {"outcome": "outcomes"}
 REQUIRED = {"user": "who acted", "item": "what was acted on", "time": "when", "outcome": "0 or 1: what came of it"}
 SHOWN = {"left out": "-"}
+OWN = "the log itself, for columns that are constant for each id; further rows count as duplicate_id"
 WIDTH, LONGEST = 34, 140  # of the YAML before its comments; of a whole line
 
 
@@ -64,36 +65,35 @@ def _many(f: Finding) -> str:
 def _schema(proposal: Proposal) -> Iterable[str]:
     for role, shape in ROLES.items():
         found = [f for f in proposal.findings if role in (f.role, f.also)]
-        if role in proposal.missing:
+        missing = role in proposal.missing
+        if missing:
             yield from _missing(proposal, role)
-            found = [f for f in found if not f.active] if role == "outcome" else []
         if shape == "one":
-            for f in found[:1]:
+            for f in found[:0 if missing else 1]:
                 yield from _line(2, f"{role}: {_one(f)}", _comment(f))
-        elif found:
-            head = f"{KEYS.get(role, role)}:"
-            if role not in proposal.missing:
-                yield from _line(2, head, out=not any(f.active for f in found))
-            for f in found:
-                yield from _line(4, _many(f), _comment(f) if f.role == role else "also as text", out=not f.active)
-    texts = [f for f in proposal.findings if f.role == "left out"]
-    if texts:
-        yield "  # left out:"
-    for f in texts:
+            continue
+        if found and not missing:
+            yield from _line(2, f"{KEYS.get(role, role)}:", out=not any(f.active for f in found))
+        for f in found:
+            yield from _line(4, _many(f), _comment(f) if f.role == role else "also as text", out=missing or not f.active)
+    left = [f for f in proposal.findings if f.role == "left out"]
+    yield from ["  # left out:"] if left else []
+    for f in left:
         where = "" if f.table == "interactions" else f"{f.table}: "
         yield from textwrap.wrap(f"{where}{f.column}: {_comment(f)}", LONGEST - 8, initial_indent="  #   ", subsequent_indent="  #     ")
 
 
 def _missing(proposal: Proposal, role: str) -> Iterable[str]:
     """The commented line of a required role, and its candidates, best first."""
-    example = "click: {kind: binary, column: ???}" if role == "outcome" else "???"
-    yield f"  # {KEYS.get(role, role)}: {example}".ljust(WIDTH) + f"  # FILL IN: {REQUIRED[role]}. Candidates, best first:"
-    ranked = proposal.missing[role][:5]
+    key, ranked = KEYS.get(role, f"{role}: ???"), proposal.missing[role][:5]
+    yield from _line(2, key if ":" in key else f"{key}:", f"FILL IN: {REQUIRED[role]}. Candidates, best first:", out=True)
     for score in ranked:
         against = f" (against it: {score.against})" if score.against else ""
         yield f"  #   {score.column}: {score.why or 'its values admit it'}{against}"
     if not ranked:
         yield "  #   none: no column's values can be that"
+    if role in KEYS:
+        yield "    # click: {kind: binary, column: ???}"
 
 
 def yaml_text(proposal: Proposal, out: Path) -> str:
@@ -106,8 +106,8 @@ def yaml_text(proposal: Proposal, out: Path) -> str:
              "# Comments say why, and what is only likely or a guess: read them before you train.",
              *(f"# Note: {note}" for note in proposal.notes), f"name: {_text(name)}", "data:"]
     for key, path in tables:
-        same = "the log itself: some of its columns are constant for each id" if key != "interactions" and path in own else ""
-        lines += _line(2, f"{key}: {_text(path)}", same) if path else []
+        same = path in own and key != "interactions"
+        lines += _line(2, f"{key}: {_text(path)}", OWN if same else "") if path else []
     lines += [f"  {key}: {json.dumps(value)}" for key, value in proposal.asked.items()]
     lines += ["  split: {validation: 0.1, test: 0.1}"]
     if proposal.negatives:
@@ -165,8 +165,8 @@ def next_step(proposal: Proposal, out: Path) -> str:
     if unsure:
         lines.append(f"guessed only, look at their lines: {', '.join(unsure)}")
     if not proposal.missing:
-        return "\n".join([*lines, f"written to {out}. Next: scripts/prepare.py {out} --check"])
+        return "\n".join([*lines, f"written to {out}. Next: scripts/prepare.py {out}"])
     for role, ranked in proposal.missing.items():
         names = ", ".join(score.column for score in ranked[:5]) or "no column fits"
         lines.append(f"fill in schema.{KEYS.get(role, role)} ({REQUIRED[role]}) in {out}: {names}")
-    return "\n".join([*lines, f"then: scripts/prepare.py {out} --check"])
+    return "\n".join([*lines, f"then: scripts/prepare.py {out}"])
