@@ -38,6 +38,13 @@ def _evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
                                                                               "intervals allow")
 
 
+def _role(text: str) -> str:
+    role, found, column = text.partition("=")
+    if role not in ("user", "item", "time", "outcome") or not found or not column:
+        raise argparse.ArgumentTypeError(f'expected user, item, time or outcome = a column, found "{text}"')
+    return text
+
+
 def _schema_arguments(schema: argparse.ArgumentParser) -> None:
     schema.add_argument("file", help="the log: CSV, JSON Lines, Parquet, RecBole, or a datasets folder")
     schema.add_argument("--items", metavar="FILE", help="the items' table, if there is one")
@@ -45,6 +52,8 @@ def _schema_arguments(schema: argparse.ArgumentParser) -> None:
     schema.add_argument("--out", type=Path, metavar="YAML", help="default: the log's name with .yaml, here")
     schema.add_argument("--format", default="auto", help="data.format, where the file's name does not say it")
     schema.add_argument("--delimiter", help="of CSV, where it is not found by itself")
+    schema.add_argument("--role", nargs="+", default=[], type=_role, metavar="ROLE=COLUMN", help="what you know: user, item, time or "
+                        "outcome; everything else is judged by it")
     schema.add_argument("--again", action="store_true", help="write over a file that is there")
     schema.set_defaults(plain=commands.schema)  # a command without a configuration: it makes one
 

@@ -275,6 +275,12 @@ def test_what_cannot_be_told_is_asked_for_with_its_candidates(log, tmp_path, cap
     assert "fill in schema.user" in shown and "x, y" in shown and "NO" in shown
     text = out.read_text(encoding="utf-8")
     assert "# user: ???" in text and "FILL IN: who acted" in text and "#   x:" in text
+    # and said on the command line, everything else is judged by it
+    assert main(["schema", path, "--out", str(tmp_path / "told.yaml"), "--role", "user=x", "item=y"]) == 0
+    assert load_config(tmp_path / "told.yaml").columns.user == "x" and "as you say" in capsys.readouterr().out
+    for wrong, expected in ((["user=z"], 'column "z" is not in'), (["outcome=t"], "expected 0 and 1, or ratings")):
+        assert main(["schema", path, "--out", str(tmp_path / "no.yaml"), "--role", "item=y", *wrong]) == 2
+        assert expected in capsys.readouterr().err
     # and preparation refuses it as it is; filled in, it runs
     assert main(["prepare", str(out)]) == 2
     out.write_text(text.replace("# user: ???", "user: x").replace("# item: ???", "item: y"), encoding="utf-8")
@@ -301,6 +307,7 @@ def test_a_broken_file_is_explained(log, tmp_path):
     dates = log.assign(time=pd.to_datetime(log.time, unit="s").dt.strftime("%d.%m.%Y %H:%M"))
     found = propose(written(dates, tmp_path, "dates.csv"))
     assert "time" in found.missing and any("31.12.2025" in note for note in found.notes)
+    assert roles(found)["click"] == "outcome click" and roles(found)["stars"] != "context"
 
 
 def test_a_zone_is_hinted_at_by_text_or_by_the_night(log, tmp_path):

@@ -41,7 +41,6 @@ class Evidence:
     item: str | None = None
     time: str | None = None
     label: str | None = None  # SQL of the first binary outcome: 0, 1 or NULL
-    label_name: str = ""
     findings: list[Finding] = field(default_factory=list)
     _known: dict[tuple, Any] = field(default_factory=dict)
 

@@ -10,7 +10,8 @@ from recllm.data.propose.notes import notes
 from recllm.data.propose.optional import optional
 from recllm.data.propose.profile import Column, Table, sample
 from recllm.data.propose.roles import Score
-from recllm.data.scatter import connect
+from recllm.data.propose.words import concepts
+from recllm.data.scatter import check_columns, connect
 from recllm.schema import RESERVED
 
 SUSPICIOUS = 0.8  # AUC of one circumstance alone
@@ -34,34 +35,42 @@ class Proposal:
         return next((f for f in self.findings if f.role == role and f.active), None)
 
 
-def propose(path: str, *, items: str | None = None, users: str | None = None, format: str = "auto",
-            delimiter: str | None = None) -> Proposal:
-    """Read samples of the files and say what each column is. Raises DataError where a file cannot be read."""
-    connection = connect(threads=2)
+def propose(path: str, *, items: str | None = None, users: str | None = None, format: str = "auto", delimiter: str | None = None,
+            told: dict[str, str] | None = None) -> Proposal:
+    """Read samples of the files and say what each column is. `told` holds what is known: user, item, time, outcome -> column.
+
+    Raises DataError where a file cannot be read, or lacks a column that was told.
+    """
+    connection, told = connect(threads=2), told or {}
     log = sample(connection, path, "log", format, delimiter)
+    for role, column in told.items():
+        check_columns([c.name for c in log.columns], {role: column}, path)
     evidence = Evidence(connection, log, sample(connection, items, "items", format, delimiter) if items else None,
                         sample(connection, users, "users", format, delimiter) if users else None)
-    missing = _required(evidence)
-    negatives = False if "time" in missing else _outcomes(evidence, missing)
-    evidence.findings += [found for column in evidence.left if (found := optional(evidence, column))]
-    for column in evidence.left:
-        evidence.findings.append(_field_of_log(evidence, column))
+    missing = _required(evidence, told)
+    positives = _outcomes(evidence, missing, told.get("outcome"))
+    for left in evidence.left:
+        evidence.findings += [found] if (found := optional(evidence, left)) else []
+    for left in evidence.left:
+        evidence.findings.append(_field_of_log(evidence, left))
     for side, table, key in (("item", evidence.items, evidence.item), ("profile", evidence.users, evidence.user)):
         if table:
             _fields_of_table(evidence, table, side, key)
     findings = _own_names(evidence.findings)
-    own = {f.table for f in findings if f.role not in ("left out", "user", "item") and f.table != "interactions" and f.active}
+    used = {f.table for f in findings if f.active}
     asked = {key: value for key, value in (("format", format), ("delimiter", delimiter)) if value not in (None, "auto")}
-    return Proposal(findings, missing, notes(evidence), log, items if "items" in own and items else path if "items" in own else None,
-                    users if "users" in own and users else path if "users" in own else None, negatives, asked)
+    return Proposal(findings, missing, notes(evidence), log, (items or path) if "items" in used else None,
+                    (users or path) if "users" in used else None, positives, asked)
 
 
-def _required(evidence: Evidence) -> dict[str, list[Score]]:
+def _required(evidence: Evidence, told: dict[str, str]) -> dict[str, list[Score]]:
     """Judge time, user and item. Returns those that could not be told."""
     missing = {}
     for role in ("time", "user", "item"):
-        ranked = roles.rank(evidence, role)
-        if not ranked or not roles.chosen(ranked, role):
+        ranked = [s for s in roles.rank(evidence, role) if s.column not in told.values()]
+        if role in told:
+            ranked = [Score(told[role], roles.CLEAR, "as you say", "")]
+        if not roles.chosen(ranked, role):
             missing[role] = ranked
             continue
         best = ranked[0]
@@ -70,7 +79,7 @@ def _required(evidence: Evidence) -> dict[str, list[Score]]:
         spec, why = {}, f"{best.why}; {column.distinct:,} values"
         if role == "time":
             pairs.add_time(evidence.connection, evidence.log, best.column, column.unit or "auto")
-            spec, why = {"column": best.column, "unit": column.unit}, f"{best.why}; {clock.described(evidence, column)}"
+            spec, why = {"column": best.column, "unit": column.unit or "auto"}, f"{best.why}; {clock.described(evidence, column)}"
         second = ""
         if len(ranked) > 1 and roles.how_sure(ranked) != "yes":
             second = ranked[1].column + (f" ({ranked[1].why})" if ranked[1].why else "")
@@ -78,39 +87,26 @@ def _required(evidence: Evidence) -> dict[str, list[Score]]:
     return missing
 
 
-def _outcomes(evidence: Evidence, missing: dict[str, list[Score]]) -> bool:
+def _outcomes(evidence: Evidence, missing: dict[str, list[Score]], told: str | None) -> bool:
     """Judge what came of events. Returns whether the log holds positives only."""
-    add = evidence.findings.append
-    types, scale = outcomes.event_type(evidence), outcomes.rating(evidence)
+    types = outcomes.event_type(evidence)
     ranked = outcomes.rank_labels(evidence) or outcomes.hollow(evidence)
-    first, positives = "click", False
-    lead = ranked[0].points - ranked[1].points if len(ranked) > 1 else 9.0
-    if ranked and ranked[0].points >= outcomes.LEAST and (lead >= 0.5 or evidence.log[ranked[0].column].hints & outcomes.AFTER):
-        column = evidence.log[ranked[0].column]
-        first = outcomes.outcome_name(column) if column.hints & outcomes.AFTER else "click"
-        evidence.label = pairs.label_sql(column.name)
-        add(Finding(column.name, "outcome", f"{ranked[0].why}; {outcomes.ones(column)}",
-                    "yes" if "click" in column.hints else "likely" if ranked[0].points >= 4 else "guess", first,
-                    {"kind": "binary", "column": column.name}, "" if ranked[0].points >= 4 else "context if it was known before"))
-    elif scale:
-        column, sure = scale
-        least = outcomes.threshold(column)
-        evidence.label = pairs.label_sql(column.name, least)
-        why = f"{column.distinct} ratings from {column.low:g} to {column.high:g}; a stand-in: {least} and more is a click"
-        spec = {"kind": "binary", "column": column.name, "at_least": least}
-        add(Finding(column.name, "outcome", why, sure, first, spec, "another at_least"))
-    elif [s for s in ranked if s.points >= 0] or types and any("shown" in outcomes.concepts(v) for v in types.top):
+    first, positives = outcomes.first(evidence, ranked, told), False
+    if first:
+        evidence.findings.append(first)
+        evidence.label = pairs.label_sql(first.column, first.spec.get("at_least"))
+    elif [s for s in ranked if s.points >= 0] or types and any("shown" in concepts(value) for value in types.top):
         missing["outcome"] = ranked
     else:
         positives = True
     if types:
-        add(_event_type(evidence, types, positives))
+        evidence.findings.append(_event_type(evidence, types, positives))
     elif positives:
-        add(Finding("(every row)", "outcome", "no column says 0 or 1: each row is a 1, and data.negatives draws the zeros", "guess", first,
-                    {"kind": "binary", "every_row": True}, "name a 0/1 column if the log holds what was shown and not taken, too"))
-    evidence.label_name = first
+        evidence.findings.append(Finding(
+            "(every row)", "outcome", "no column says 0 or 1: each row is a 1, and data.negatives draws the zeros", "guess", "click",
+            {"kind": "binary", "every_row": True}, "name a 0/1 column if the log holds what was shown and not taken, too"))
     evidence.findings += outcomes.durations(evidence)
-    evidence.findings += outcomes.further(evidence, first)
+    evidence.findings += outcomes.further(evidence, first.name if first else "click")
     return positives
 
 

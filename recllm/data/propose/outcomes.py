@@ -7,9 +7,10 @@ from typing import Any
 from recllm.data.propose import pairs
 from recllm.data.propose.evidence import Evidence, Finding
 from recllm.data.propose.profile import Column
-from recllm.data.propose.roles import Rule, Score
+from recllm.data.propose.roles import Rule, Score, score
 from recllm.data.propose.words import concepts
 from recllm.data.sources.files import quote
+from recllm.errors import DataError
 
 AFTER = {"click", "purchase", "engaged", "view"}  # names of what somebody did
 BEFORE = {"device", "place", "clock", "profile", "shown", "position", "weight"}  # names of what was so before
@@ -49,12 +50,8 @@ def flags(evidence: Evidence) -> list[Column]:
 
 
 def rank_labels(evidence: Evidence) -> list[Score]:
-    found = []
-    for column in flags(evidence):
-        parts = [(rule.weight * float(rule.holds(evidence, column)), rule.why) for rule in LABEL_RULES]
-        said = sorted(((p, why) for p, why in parts if p), reverse=True)
-        found.append(Score(column.name, sum(p for p, _ in parts), ", ".join(w for p, w in said if p > 0),
-                           ", ".join(w for p, w in said if p < 0)))
+    """The candidates of the first outcome, best first."""
+    found = [score(evidence, column, LABEL_RULES) for column in flags(evidence)]
     return sorted(found, key=lambda s: (-s.points, -_rate(evidence.log[s.column])))
 
 
@@ -116,8 +113,35 @@ def ones(column: Column) -> str:
     return f"{round(rate * column.n):,} rows with a 1 ({rate:.{1 if rate >= 0.001 else 3}%})"
 
 
-def further(evidence: Evidence, first: str) -> list[Finding]:
-    """Other flags: an outcome `given` the first where each of its ones is one of the first's; else a comment, never context."""
+def first(evidence: Evidence, ranked: list[Score], told: str | None) -> Finding | None:
+    """The first binary outcome: the column that was told, a flag that leads the others, or a rating as a stand-in; None otherwise.
+
+    Raises DataError where the column that was told is neither 0 and 1 nor a scale.
+    """
+    lead = ranked[0].points - ranked[1].points if len(ranked) > 1 else 9.0
+    led = bool(ranked) and ranked[0].points >= LEAST and (lead >= 0.5 or bool(evidence.log[ranked[0].column].hints & AFTER))
+    best = Score(told, 9.0, "as you say", "") if told else ranked[0] if led else None
+    if best and evidence.log[best.column].flag:
+        column = evidence.log[best.column]
+        name = outcome_name(column) if column.hints & AFTER else "click"
+        sure = "yes" if told or "click" in column.hints else "likely" if best.points >= 4 else "guess"
+        return Finding(column.name, "outcome", f"{best.why}; {ones(column)}", sure, name, {"kind": "binary", "column": column.name},
+                       "context if it was known before" if sure == "guess" else "")
+    scale = (evidence.log[told], "likely") if told else rating(evidence)
+    least = threshold(scale[0]) if scale else None
+    if scale is None or least is None:
+        if told:
+            raise DataError(f'{evidence.log.path}: expected 0 and 1, or ratings, in the outcome "{told}", found '
+                            f"{', '.join(evidence.log[told].top) or f'{evidence.log[told].distinct:,} values'}")
+        return None
+    column, sure = scale
+    why = f"{column.distinct} ratings from {column.low:g} to {column.high:g}; a stand-in: {least} and more is a click"
+    return Finding(column.name, "outcome", why, sure, "click", {"kind": "binary", "column": column.name, "at_least": least},
+                   "another at_least")
+
+
+def further(evidence: Evidence, main: str) -> list[Finding]:
+    """Other flags: an outcome `given` the main one where each of its ones is one of the main one's; else a comment, never context."""
     found: list[Finding] = []
     for column in flags(evidence):
         tie = evidence.tie(column.name)
@@ -134,10 +158,10 @@ def further(evidence: Evidence, first: str) -> list[Finding]:
         taken = any(f.name == name for f in [*found, *evidence.findings]) or any(f.active and f.role == "outcome" for f in found)
         enough = round(_rate(column) * column.n) >= POSITIVES
         active = (named or subset) and enough and not taken
-        why = ones(column) + (f", only where {first} is 1" if subset else f", {tie.told}" if told and tie else "")
+        why = ones(column) + (f", only where {main} is 1" if subset else f", {tie.told}" if told and tie else "")
         why += "" if enough else ": too few to learn from"
         why += "" if active else ". Known only after the fact, so never context; uncomment it to learn it too"
-        spec = {"kind": "binary", "column": column.name} | ({"given": first} if subset else {})
+        spec = {"kind": "binary", "column": column.name} | ({"given": main} if subset else {})
         found.append(Finding(column.name, "outcome", why, "yes" if named else "likely" if told else "guess", name, spec, "", active))
     return found
 

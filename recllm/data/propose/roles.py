@@ -125,19 +125,21 @@ def candidates(evidence: Evidence, role: str) -> list[Column]:
             and not c.share["json"] > 0.5 and c.fresh < 0.98]
 
 
+def score(evidence: Evidence, column: Column, rules: list[Rule]) -> Score:
+    """What the rules say of a column: points, the evidence for it and against it in order of weight."""
+    parts = [(rule.weight * float(rule.holds(evidence, column)), rule.why) for rule in rules]
+    said = [(points, why) for points, why in sorted(parts, reverse=True) if abs(points) >= 0.4]
+    return Score(column.name, sum(points for points, _ in parts), ", ".join(why for points, why in said if points > 0),
+                 ", ".join(why for points, why in said if points < 0))
+
+
 def rank(evidence: Evidence, role: str) -> list[Score]:
     """The candidates of a role, best first."""
     if role == "time":
         for column in candidates(evidence, role):
             pairs.add_time(evidence.connection, evidence.log, column.name, column.unit or "auto", _moment(column))
-    found = []
-    for column in candidates(evidence, role):
-        if column.name in evidence.judged:
-            continue
-        parts = [(rule.weight * float(rule.holds(evidence, column)), rule.why) for rule in RULES if rule.role == role]
-        said = [(p, why) for p, why in sorted(parts, reverse=True) if abs(p) >= 0.4]
-        found.append(Score(column.name, sum(p for p, _ in parts), ", ".join(w for p, w in said if p > 0),
-                           ", ".join(w for p, w in said if p < 0)))
+    rules = [rule for rule in RULES if rule.role == role]
+    found = [score(evidence, column, rules) for column in candidates(evidence, role) if column.name not in evidence.judged]
     return sorted(found, key=lambda s: -s.points)
 
 

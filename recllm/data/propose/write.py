@@ -169,4 +169,5 @@ def next_step(proposal: Proposal, out: Path) -> str:
     for role, ranked in proposal.missing.items():
         names = ", ".join(score.column for score in ranked[:5]) or "no column fits"
         lines.append(f"fill in schema.{KEYS.get(role, role)} ({REQUIRED[role]}) in {out}: {names}")
-    return "\n".join([*lines, f"then: scripts/prepare.py {out}"])
+    told = " ".join(f"{role}={ranked[0].column if ranked else '???'}" for role, ranked in proposal.missing.items())
+    return "\n".join([*lines, f"then: scripts/prepare.py {out}. Or say it here, and all else is judged anew: --role {told} --again"])
