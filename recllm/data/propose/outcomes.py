@@ -179,13 +179,18 @@ def durations(evidence: Evidence) -> list[Finding]:
         if points:
             why = ", ".join([*(["its name"] if named else []), *([told] if told else [])])
             found.append((points + column.share["nonzero"], column, why))
-    found.sort(key=lambda f: -f[0])
-    return [_duration(evidence, column, why, first=rank == 0) for rank, (_, column, why) in enumerate(found)]
+    found.sort(key=lambda f: (not _measures(f[1]), -f[0]))
+    return [_duration(evidence, column, why, best=rank == 0 and _measures(column)) for rank, (_, column, why) in enumerate(found)]
 
 
-def _duration(evidence: Evidence, column: Column, why: str, first: bool) -> Finding:
+def _measures(column: Column) -> bool:
+    """Many values, and no name of a rating."""
+    return column.distinct > 24 and "rating" not in column.hints
+
+
+def _duration(evidence: Evidence, column: Column, why: str, best: bool) -> Finding:
     named = "duration" in column.hints
-    if not first or column.distinct <= 24 or "rating" in column.hints:
+    if not best:
         return Finding(column.name, "left out", f"known only after the fact ({why}): as context it would give the label away", "likely",
                        instead="an outcome", active=False)
     milliseconds = "ms" in column.hints or (column.middle or 0) > 1500
