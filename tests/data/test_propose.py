@@ -322,6 +322,21 @@ def test_a_zone_is_hinted_at_by_text_or_by_the_night(log, tmp_path):
     assert any("own offset" in note for note in propose(written(log.assign(time=text + "+02:00"), tmp_path, "zoned.csv")).notes)
 
 
+def test_weights_places_positions_and_the_clock_have_their_rows(log, tmp_path):
+    # given a sample weight, a parcel's weight, the place in the list, the hour, the weekend and the weather of the hour
+    rng = np.random.default_rng(6)
+    weather = {hour: round(float(rng.normal(10, 5)), 1) for hour in sorted(set(log.time // 3_600))}
+    odd = log[["user", "item", "time", "click"]].assign(
+        sample_weight=rng.random(len(log)).round(3), weight=log.item.astype(int) % 17 / 10, position=rng.integers(1, 9, len(log)),
+        hour=log.time // 3_600 % 24, is_weekend=((log.time // 86_400 + 4) % 7 >= 5).astype(int), celsius=(log.time // 3_600).map(weather))
+    proposal = propose(written(odd, tmp_path))
+    found = roles(proposal)
+    # then only the first weighs rows, the clock is left out, and the weather is none of its functions
+    assert found["sample_weight"] == "weight" and found["weight"] == "item_number" and found["position"] == "left out"
+    assert found["hour"] == found["is_weekend"] == "left out" and found["celsius"] == "context"
+    assert runs(proposal, tmp_path)[0].columns.weight == "sample_weight"
+
+
 def test_tables_that_call_the_key_otherwise_are_left_out_and_said_so(log, tmp_path):
     items = pd.DataFrame({"sku": log.item.unique(), "colour": ["red", "blue"] * 39 + ["red"] * (log.item.nunique() - 78)})
     proposal = propose(written(log, tmp_path), items=written(items, tmp_path, "items.csv"))

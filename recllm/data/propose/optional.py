@@ -77,9 +77,10 @@ def _other_moment(evidence: Evidence, column: Column) -> str | None:
 
 
 def _weight(evidence: Evidence, column: Column) -> str | None:
-    # a share that is the same for each item is a property of it (the weight of a parcel)
+    # what is the same for each item or user is a property of it: the weight of a parcel, or of a person
+    own = evidence.of(evidence.item, column.name) or evidence.of(evidence.user, column.name)
     fits = "weight" in column.hints and column.numeric and (column.low or 0) >= 0 and column.distinct > 1
-    return "its name; numbers from 0 on" if fits and not evidence.of(evidence.item, column.name) else None
+    return "its name; numbers from 0 on" if fits and not own else None
 
 
 def _position(evidence: Evidence, column: Column) -> str | None:
