@@ -38,6 +38,26 @@ def _evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
                                                                               "intervals allow")
 
 
+def _role(text: str) -> str:
+    role, found, column = text.partition("=")
+    if role not in ("user", "item", "time", "outcome") or not found or not column:
+        raise argparse.ArgumentTypeError(f'expected user, item, time or outcome = a column, found "{text}"')
+    return text
+
+
+def _schema_arguments(schema: argparse.ArgumentParser) -> None:
+    schema.add_argument("file", help="the log: CSV, JSON Lines, Parquet, RecBole, or a datasets folder")
+    schema.add_argument("--items", metavar="FILE", help="the items' table, if there is one")
+    schema.add_argument("--users", metavar="FILE", help="the users' table, if there is one")
+    schema.add_argument("--out", type=Path, metavar="YAML", help="default: the log's name with .yaml, here")
+    schema.add_argument("--format", default="auto", help="data.format, where the file's name does not say it")
+    schema.add_argument("--delimiter", help="of CSV, where it is not found by itself")
+    schema.add_argument("--role", nargs="+", default=[], type=_role, metavar="ROLE=COLUMN", help="what you know: user, item, time or "
+                        "outcome; everything else is judged by it")
+    schema.add_argument("--again", action="store_true", help="write over a file that is there")
+    schema.set_defaults(plain=commands.schema)  # a command without a configuration: it makes one
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="recllm", description=__doc__, allow_abbrev=False)
     kinds = parser.add_subparsers(dest="command", required=True)
@@ -49,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
+    text = "propose a configuration for a raw log: what each column is, why, and what is unsure"
+    _schema_arguments(kinds.add_parser("schema", help=text, description=text, allow_abbrev=False))
     prepare = add("prepare", commands.prepare, "clean, join, order and split a raw log")
     prepare.add_argument("--check", action="store_true", help="only validate; list the first problems with their lines; write nothing")
     prepare.add_argument("--again", action="store_true", help="prepare even when the folder is up to date")
@@ -93,6 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.rest and args.command != "recommend":
         parser.error(f"unrecognized arguments: {' '.join(args.rest)}")
     try:
+        if "plain" in args:
+            return int(args.plain(args))
         return int(args.run(load_config(args.config, args.set), args))
     except (RecllmError, RequestError, ReleaseError, OSError, UnicodeDecodeError) as error:
         print(f"recllm: {error}", file=sys.stderr)

@@ -1,0 +1,14 @@
+#!/usr/bin/env python
+"""Propose a configuration for a raw log: what each column is, why, and what is unsure.
+
+    scripts/schema.py log.csv                                                   # writes log.yaml, which scripts/prepare.py takes as it is
+    scripts/schema.py log.csv --items items.csv --users users.csv --out configs/shop.yaml
+                                                   # ends with 1 where the user, item, time or outcome cannot be told: fill in its line
+"""
+
+import sys
+
+from recllm.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["schema", *sys.argv[1:]]))

@@ -1,0 +1,394 @@
+"""A schema proposed from a raw file: what is guessed, why, and that what is written runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from recllm.cli import main
+from recllm.config import load_config
+from recllm.data.prepare import prepare
+from recllm.data.propose import propose, table, yaml_text
+from recllm.data.propose.words import concepts
+from recllm.errors import DataError
+
+ROOT = Path(__file__).parent.parent.parent
+SAMPLES = ROOT / "tests" / "samples"
+GERMAN = {"user": "Kundennummer", "item": "Artikelnr", "time": "Zeitpunkt", "click": "angeklickt", "bought": "gekauft",
+          "dwell": "Verweildauer", "stars": "Bewertung", "device": "Geraet", "price": "Preis", "premium": "Stammkunde",
+          "temp": "Temperatur", "title": "Titel"}
+NAMELESS = {name: f"c{i}" for i, name in enumerate(GERMAN)}
+
+
+def world(users: int = 60, sessions: int = 9, seed: int = 0) -> pd.DataFrame:
+    """A log with what real ones have: sessions, fields of users, items and moments, and columns that are known only after a click."""
+    rng = np.random.default_rng(seed)
+    price, rows = rng.integers(5, 400, 80) / 2, []
+    popular = rng.permutation(80)
+    for user in range(users):
+        premium, home = int(rng.random() < 0.4), ["tv", "mobile", "tablet"][rng.integers(3)]
+        for _ in range(sessions):
+            start = 1_699_920_000 + int(rng.integers(30)) * 86_400 + int(rng.integers(8, 22)) * 3_600 + int(rng.integers(3_600))
+            device = home if rng.random() < 0.8 else "mobile"
+            temperature = round(float(rng.normal(12, 6)), 1)
+            for k in range(int(rng.integers(4, 9))):
+                item = int(popular[min(int(rng.exponential(25)), 79)])
+                click = int(rng.random() < 0.35)
+                bought = int(click and rng.random() < 0.3)
+                time = start + k * int(rng.integers(15, 60))
+                rows.append({"user": f"{user:05d}", "item": f"{4_000 + item}", "time": time, "click": click, "bought": bought,
+                             "dwell": round(float(rng.exponential(40)), 1) + 1 if click else None,
+                             "stars": int(rng.integers(1, 6)) if click and rng.random() < 0.6 else None, "device": device,
+                             "price": price[item], "premium": premium, "temp": temperature, "title": f"Lamp number {item} of glass"})
+    return pd.DataFrame(rows).sort_values("time", kind="stable").reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def log() -> pd.DataFrame:
+    return world()
+
+
+def written(frame: pd.DataFrame, folder: Path, name: str = "log.csv", **options) -> str:
+    path = folder / name
+    frame.astype({c: "Int64" for c in ("stars",) if c in frame}).to_csv(path, index=False, **options)
+    return str(path)
+
+
+def roles(proposal) -> dict[str, str]:
+    """column of the log -> role, `left out`, or `outcome NAME`; an inactive one in brackets."""
+    found = {}
+    for f in proposal.findings:
+        role = f"outcome {f.name}" if f.role == "outcome" else f.role
+        found[f.column] = role if f.active or role == "left out" else f"({role})"
+    return found
+
+
+def runs(proposal, folder: Path):
+    """The config that is written, after it prepared the log as it is."""
+    path = folder / "proposed.yaml"
+    path.write_text(yaml_text(proposal, path), encoding="utf-8")
+    config = load_config(path, ["data.workers=1"])
+    report = prepare(config)
+    assert report.rows > 0 and all(split["rows"] for split in report.splits.values())
+    return config, report
+
+
+def movielens(folder: Path) -> tuple[str, str, str]:
+    """MovieLens-shaped atomic files: ratings in bursts, ids that are numbers, a list of genres."""
+    rng = np.random.default_rng(3)
+    lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    for user in range(1, 41):
+        start = 880_000_000 + int(rng.integers(5_000_000))
+        for k, item in enumerate(rng.permutation(np.arange(1, 61))[:30]):
+            lines.append(f"{user}\t{item}\t{min(5, max(1, int(rng.normal(3.6, 1.1))))}\t{start + k // 3 * 20}")
+    rng.shuffle(body := lines[1:])
+    genres = ["Drama", "Comedy", "Thriller", "War", "Film-Noir"]
+    items = ["item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"]
+    items += [f"{i}\tThe Story Number {i} Of Many\t{1930 + i}\t{' '.join(rng.choice(genres, rng.integers(1, 4), replace=False))}"
+              for i in range(1, 61)]
+    users = ["user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token"]
+    work = ["writer", "other", "student"]
+    users += [f"{u}\t{rng.integers(16, 70)}\t{'MF'[u % 2]}\t{work[u % 3]}\t{10_000 + 37 * u}" for u in range(1, 41)]
+    for name, text in (("inter", [lines[0], *body]), ("item", items), ("user", users)):
+        (folder / f"ml.{name}").write_text("\n".join(text) + "\n")
+    return tuple(str(folder / f"ml.{name}") for name in ("inter", "item", "user"))
+
+
+def test_the_required_roles_of_movielens_are_guessed_and_run(tmp_path):
+    # given atomic files of ratings, items and users
+    log, items, users = movielens(tmp_path)
+    # when a schema is proposed
+    proposal = propose(log, items=items, users=users)
+    # then user, item and time are right, a high rating stands in for a click, and fields have their kinds
+    assert not proposal.missing
+    assert {f.column: f.role for f in proposal.findings if f.role in ("user", "item", "time")} == {
+        "user_id": "user", "item_id": "item", "timestamp": "time"}
+    config, report = runs(proposal, tmp_path)
+    schema = config.columns
+    assert schema.time.unit == "s" and schema.outcomes["click"].column == "rating" and schema.outcomes["click"].at_least == 4
+    assert schema.item_category["class"].list and schema.item_category["class"].separator == " " and "movie_title" in schema.item_text
+    assert schema.profile["age"].kind == "number" and schema.profile["gender"].kind == "category" and "zip_code" not in schema.profile
+    assert report.users == 40 and not config.data.negatives
+
+
+def test_the_required_roles_of_kuairand_are_guessed_and_run(tmp_path):
+    folder = SAMPLES / "kuairand"
+    proposal = propose(str(folder / "interactions.parquet"), items=str(folder / "items.parquet"), users=str(folder / "users.parquet"))
+    found = roles(proposal)
+    assert (found["user_id"], found["video_id"], found["time_ms"], found["is_click"]) == ("user", "item", "time", "outcome click")
+    config, _ = runs(proposal, tmp_path)
+    assert config.columns.time.unit == "ms" and config.columns.outcomes["duration"].unit == "ms"
+    # and of what was known only afterwards, or says no more than the time, nothing is context
+    assert list(config.columns.context) == ["tab"]
+    assert "duration_ms" not in config.columns.outcomes and config.columns.published.column == "upload_dt"
+
+
+def test_the_required_roles_of_deskdrop_are_guessed_as_positives_only_and_run(tmp_path):
+    folder = SAMPLES / "deskdrop"
+    proposal = propose(str(folder / "interactions.parquet"), items=str(folder / "articles.parquet"))
+    found = roles(proposal)
+    assert (found["personId"], found["contentId"], found["timestamp"]) == ("user", "item", "time")
+    assert found["eventType"] == "outcome click" and found["sessionId"] == "left out"
+    config, report = runs(proposal, tmp_path)
+    assert config.columns.outcomes["click"].every_row and config.data.negatives.per_event == 4 and report.candidates > 0
+    assert "eventType" not in config.columns.context and "VIEW" in table(proposal)
+
+
+def real() -> list[tuple[Path, tuple[str, ...]]]:
+    """The published logs that this machine has, with their user, item, time and first outcome."""
+    root, cache = os.environ.get("RECLLM_DATA"), os.environ.get("RECLLM_CACHE")
+    files = [(Path(cache) / "ml-100k/ml-100k.inter", ("user_id", "item_id", "timestamp", "rating"))] if cache else []
+    files += [(Path(root) / "kuairand/interactions.parquet", ("user_id", "video_id", "time_ms", "is_click")),
+              (Path(root) / "deskdrop/interactions.parquet", ("personId", "contentId", "timestamp", "eventType"))] if root else []
+    return files
+
+
+@pytest.mark.skipif(not real(), reason="RECLLM_DATA and RECLLM_CACHE are not set")
+def test_the_required_roles_of_the_real_logs_are_guessed():
+    for path, (user, item, time, outcome) in real():
+        found = roles(propose(str(path)))
+        assert (found[user], found[item], found[time], found[outcome]) == ("user", "item", "time", "outcome click"), path
+
+
+@pytest.mark.parametrize("names", [{}, GERMAN, NAMELESS], ids=["english", "german", "nameless"])
+def test_values_decide_whatever_the_names_are(log, tmp_path, names):
+    # given one log under English, German and no names, its columns in no helpful order, as a semicolon CSV
+    name = {c: names.get(c, c) for c in log.columns}
+    path = written(log[sorted(log.columns, reverse=True)].rename(columns=name), tmp_path, sep=";")
+    # when a schema is proposed
+    proposal = propose(path)
+    found = roles(proposal)
+    # then the roles are the same
+    assert not proposal.missing
+    assert {c: found[name[c]] for c in ("user", "item", "time")} == {"user": "user", "item": "item", "time": "time"}
+    assert found[name["click"]] == "outcome click" and found[name["bought"]] == "outcome purchase"
+    assert found[name["device"]] == "context" and found[name["temp"]] == "context"
+    assert found[name["premium"]] == "profile" and found[name["price"]] == "item_number" and found[name["title"]] == "item_text"
+    # and what is filled only after a click is an outcome or left out, never context
+    assert found[name["dwell"]] == "outcome duration" and found[name["stars"]] == "left out"
+    config, report = runs(proposal, tmp_path)
+    assert config.columns.outcomes["purchase"].given == "click" and report.users == 60
+    assert {p.name for p in map(Path, (*config.data.items, *config.data.users))} == {"log.csv"}
+
+
+def test_a_column_that_gives_the_label_away_is_no_context(log, tmp_path):
+    # given columns of neutral names: one says how a click was made, one is a noisy copy of it, one has nothing to do with it
+    rng = np.random.default_rng(5)
+    leaky = log.drop(columns=["dwell", "stars", "bought"])
+    leaky["kind_of"] = np.where(log.click == 1, rng.choice(["tap", "swipe"], len(log)), "none")
+    leaky["depth"] = log.click * rng.integers(3, 90, len(log)) + rng.integers(0, 3, len(log))
+    leaky["mood"] = rng.choice(["calm", "hurried"], len(log))
+    leaky["scroll"] = (log.click * 1.6 + rng.normal(size=len(log))).round(2)
+    proposal = propose(written(leaky, tmp_path))
+    found = roles(proposal)
+    # then only the last is context, and each finding says why; one that is merely suspicious stays, with a warning
+    assert found["mood"] == "context" and found["kind_of"] == "left out" and found["depth"] != "context"
+    why = {f.column: f"{f.why} {f.sure} {f.instead}" for f in proposal.findings}
+    assert found["scroll"] == "context" and "guess" in why["scroll"] and "leave it out if it was known only afterwards" in why["scroll"]
+    assert "AUC" in why["kind_of"] and "give the label away" in why["kind_of"]
+    runs(proposal, tmp_path)
+
+
+def test_of_two_times_the_event_s_own_is_taken(log, tmp_path):
+    # given when it was shown, when it was logged some minutes later, and when each user signed up
+    later = log.assign(received_at=log.time + 300, signup=log.user.astype(int) * 86_400 + 1_600_000_000)
+    proposal = propose(written(later, tmp_path))
+    found = roles(proposal)
+    assert found["time"] == "time" and found["received_at"] == "known_at" and found["signup"] == "left out"
+    config, _ = runs(proposal, tmp_path)
+    assert config.columns.known_at.column == "received_at"
+    # and with names that say nothing, the earlier one
+    found = roles(propose(written(log.assign(a=log.time, b=log.time + 300).drop(columns="time"), tmp_path)))
+    assert found["a"] == "time" and found["b"] == "left out"
+
+
+def test_ids_that_look_like_numbers_or_moments_stay_ids(log, tmp_path):
+    # given user ids in the range of seconds since 1970, and requests by number
+    numbers = log.assign(user=881_250_000 + log.user.astype(int) * 7, row=range(len(log)))
+    found = roles(propose(written(numbers, tmp_path)))
+    assert found["user"] == "user" and found["item"] == "item" and found["time"] == "time" and found["row"] == "left out"
+
+
+def test_requests_and_sessions_are_told_apart_by_their_length(log, tmp_path):
+    # given one id for the four rows that were shown together, and one for each day of a user
+    day = log.groupby(["user", log.time // 86_400])
+    slate = day.cumcount() // 4
+    shown = log.assign(time=day.time.transform("min") + slate * 900, a=day.ngroup() * 100 + slate, b=day.ngroup())
+    proposal = propose(written(shown, tmp_path))
+    found = roles(proposal)
+    assert found["a"] == "request" and found["b"] == "left out"
+    assert "session" in next(f.instead for f in proposal.findings if f.column == "b")
+    assert runs(proposal, tmp_path)[0].columns.request == "a"
+
+
+def test_leading_zeros_survive(log, tmp_path):
+    _, report = runs(propose(written(log, tmp_path)), tmp_path)
+    assert report.users == log.user.nunique()
+    users = pd.read_parquet(load_config(tmp_path / "proposed.yaml").prepared / "users.parquet")
+    assert set(users.user) == set(log.user)
+
+
+def test_an_event_type_makes_a_log_of_positives_unless_it_names_what_was_shown(log, tmp_path):
+    # given a log of views, carts and buys
+    rng = np.random.default_rng(2)
+    events = log[["user", "item", "time"]].assign(what=rng.choice(["view", "addtocart", "buy"], len(log), p=[0.8, 0.15, 0.05]))
+    proposal = propose(written(events, tmp_path))
+    assert roles(proposal)["what"] == "outcome click" and proposal.negatives
+    runs(proposal, tmp_path)
+    # when shown items are events, too, then each row is no click, and the outcome is left to the reader
+    events["what"] = rng.choice(["impression", "click"], len(log))
+    proposal = propose(written(events, tmp_path, "shown.csv"))
+    assert list(proposal.missing) == ["outcome"] and roles(proposal)["what"] == "left out"
+
+
+def test_a_click_of_one_or_nothing_is_asked_about(log, tmp_path):
+    # given a column that is 1 or empty: empty is unknown to preparation, and each row would be a click
+    proposal = propose(written(log[["user", "item", "time"]].assign(click=log.click.map({1: "1", 0: None})), tmp_path))
+    assert list(proposal.missing) == ["outcome"] and "write 0" in yaml_text(proposal, tmp_path / "x.yaml")
+
+
+def test_odd_names_of_columns_are_quoted(log, tmp_path):
+    # given a header of blanks, quotes, colons and reserved words
+    odd = {"user": "user id", "item": 'Item "x"', "time": "time (s)", "click": "clicked?", "device": "n", "temp": "#: temp",
+           "dwell": "time"}
+    proposal = propose(written(log[list(odd)].rename(columns=odd), tmp_path))
+    config, report = runs(proposal, tmp_path)
+    assert config.columns.item == 'Item "x"' and config.columns.outcomes["click"].column == "clicked?"
+    assert report.items == log.item.nunique()
+    assert sorted(spec.column or name for name, spec in config.columns.context.items()) == ["#: temp", "n"]
+
+
+def test_what_cannot_be_told_is_asked_for_with_its_candidates(log, tmp_path, capsys):
+    # given two ids that act alike and say nothing by their names
+    rng = np.random.default_rng(1)
+    twins = pd.DataFrame({"x": rng.integers(100, 160, 3_000), "y": rng.integers(100, 160, 3_000),
+                          "t": 1_700_000_000 + np.arange(3_000) * 500, "clicked": rng.integers(0, 2, 3_000)})
+    path, out = written(twins, tmp_path), tmp_path / "twins.yaml"
+    # when the command runs, then it ends with 1 and says what to fill in
+    assert main(["schema", path, "--out", str(out)]) == 1
+    shown = capsys.readouterr().out
+    assert "fill in schema.user" in shown and "x, y" in shown and "NO" in shown
+    text = out.read_text(encoding="utf-8")
+    assert "# user: ???" in text and "FILL IN: who acted" in text and "#   x:" in text
+    # and said on the command line, everything else is judged by it
+    assert main(["schema", path, "--out", str(tmp_path / "told.yaml"), "--role", "user=x", "item=y"]) == 0
+    assert load_config(tmp_path / "told.yaml").columns.user == "x" and "as you say" in capsys.readouterr().out
+    for wrong, expected in ((["user=z"], 'column "z" is not in'), (["outcome=t"], "expected 0 and 1, or ratings")):
+        assert main(["schema", path, "--out", str(tmp_path / "no.yaml"), "--role", "item=y", *wrong]) == 2
+        assert expected in capsys.readouterr().err
+    # and preparation refuses it as it is; filled in, it runs
+    assert main(["prepare", str(out)]) == 2
+    out.write_text(text.replace("# user: ???", "user: x").replace("# item: ???", "item: y"), encoding="utf-8")
+    assert main(["prepare", str(out)]) == 0
+
+
+def test_a_broken_file_is_explained(log, tmp_path):
+    # given a CSV with two lines of too many columns, and NA for unknown numbers
+    path = Path(written(log.assign(temp=log.temp.astype(str).where(log.temp > 3, "NA")), tmp_path))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:50], lines[50] + ",x,y", *lines[51:90], "a,b", *lines[90:]]) + "\n")
+    notes = propose(str(path)).notes
+    assert any("2 lines do not have the header's 12 columns" in note and "line 51" in note for note in notes)
+    assert any('"temp" says NA' in note for note in notes)
+    # and a file without names, one of another delimiter, and dates that nobody reads
+    log[["user", "item", "time", "click"]].to_csv(tmp_path / "bare.csv", index=False, header=False)
+    assert any("looks like values, not names" in note for note in propose(str(tmp_path / "bare.csv")).notes)
+    latin = ["user,item,zeit,ort,click", *(f"u{i % 30},i{i % 17},{1_700_000_000 + i * 400},K\xf6ln,{i % 2}" for i in range(90))]
+    (tmp_path / "latin.csv").write_text("\n".join(latin) + "\n", encoding="latin-1")
+    with pytest.raises(DataError, match="none of its .* lines could be read"):
+        propose(str(tmp_path / "latin.csv"))
+    found = propose(written(log, tmp_path, "odd.csv", sep="~"), delimiter=",")
+    assert any("--delimiter" in note for note in found.notes) and set(found.missing) >= {"user", "item", "time"}
+    dates = log.assign(time=pd.to_datetime(log.time, unit="s").dt.strftime("%d.%m.%Y %H:%M"))
+    found = propose(written(dates, tmp_path, "dates.csv"))
+    assert "time" in found.missing and any("31.12.2025" in note for note in found.notes)
+    assert roles(found)["click"] == "outcome click" and roles(found)["stars"] != "context"
+
+
+def test_a_zone_is_hinted_at_by_text_or_by_the_night(log, tmp_path):
+    # given a log whose people sleep from 16 to 22 UTC
+    shifted = world(80, 12).assign(time=lambda f: f.time - 9 * 3_600)
+    assert any("night at UTC+" in note for note in propose(written(shifted, tmp_path)).notes)
+    # and one in text without a zone, or with it
+    text = pd.to_datetime(log.time, unit="s").dt.strftime("%Y-%m-%d %H:%M:%S")
+    proposal = propose(written(log.assign(time=text), tmp_path, "naive.csv"))
+    assert any("without a zone" in note for note in proposal.notes) and proposal.role("time").spec["unit"] == "iso"
+    runs(proposal, tmp_path)
+    assert any("own offset" in note for note in propose(written(log.assign(time=text + "+02:00"), tmp_path, "zoned.csv")).notes)
+
+
+def test_weights_places_positions_and_the_clock_have_their_rows(log, tmp_path):
+    # given a sample weight, a parcel's weight, the place in the list, the hour, the weekend and the weather of the hour
+    rng = np.random.default_rng(6)
+    weather = {hour: round(float(rng.normal(10, 5)), 1) for hour in sorted(set(log.time // 3_600))}
+    odd = log[["user", "item", "time", "click"]].assign(
+        sample_weight=rng.random(len(log)).round(3), weight=log.item.astype(int) % 17 / 10, position=rng.integers(1, 9, len(log)),
+        hour=log.time // 3_600 % 24, is_weekend=((log.time // 86_400 + 4) % 7 >= 5).astype(int), celsius=(log.time // 3_600).map(weather))
+    proposal = propose(written(odd, tmp_path))
+    found = roles(proposal)
+    # then only the first weighs rows, the clock is left out, and the weather is none of its functions
+    assert found["sample_weight"] == "weight" and found["weight"] == "item_number" and found["position"] == "left out"
+    assert found["hour"] == found["is_weekend"] == "left out" and found["celsius"] == "context"
+    assert runs(proposal, tmp_path)[0].columns.weight == "sample_weight"
+
+
+def test_tables_that_call_the_key_otherwise_are_left_out_and_said_so(log, tmp_path):
+    items = pd.DataFrame({"sku": log.item.unique(), "colour": ["red", "blue"] * 39 + ["red"] * (log.item.nunique() - 78)})
+    proposal = propose(written(log, tmp_path), items=written(items, tmp_path, "items.csv"))
+    assert any("rename it in the file" in f.why and '"sku"' in f.why for f in proposal.findings)
+    runs(proposal, tmp_path)
+
+
+def test_vectors_lists_links_and_numbers_of_items_are_told_apart(log, tmp_path):
+    rng = np.random.default_rng(4)
+    ids = log.item.unique()
+    items = pd.DataFrame({"item": ids, "look": [str([round(float(x), 3) for x in rng.normal(size=6)]) for _ in ids],
+                          "tags": ["|".join(rng.choice(["red", "blue", "old", "new"], rng.integers(1, 4), replace=False)) for _ in ids],
+                          "link": [f"https://shop.example/{i}" for i in ids], "weight_kg": rng.random(len(ids)).round(2),
+                          "released": pd.date_range("2020-01-01", periods=len(ids)).strftime("%Y-%m-%d")})
+    config, _ = runs(propose(written(log, tmp_path), items=written(items, tmp_path, "items.csv")), tmp_path)
+    schema = config.columns
+    assert schema.item_vector["look"].list and schema.item_category["tags"].list and "link" in schema.item_info
+    assert "weight_kg" in schema.item_number and schema.published.column == "released" and "tags" in schema.item_text
+
+
+def test_the_command_writes_reasons_as_comments_and_never_over_a_file(log, tmp_path, capsys):
+    path, out = written(log, tmp_path), tmp_path / "made" / "shop.yaml"
+    assert main(["schema", path, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == ["column", "role", "sure?", "why"] and f"scripts/prepare.py {out}" in shown
+    text = out.read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["schema"]["user"] == "user" and "# left out:" in text and "known only after the fact" in text
+    assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 180
+    # a second call refuses to write over what may have been edited
+    assert main(["schema", path, "--out", str(out)]) == 2
+    assert "--again" in capsys.readouterr().err
+    assert main(["schema", path, "--out", str(out), "--again"]) == 0
+
+
+def test_a_file_that_is_missing_empty_or_only_a_header_is_one_line(tmp_path, capsys):
+    (tmp_path / "header.csv").write_text("user,item,time\n")
+    (tmp_path / "empty.csv").write_text("")
+    for name, expected in (("none.csv", "expected a file"), ("empty.csv", "empty file"), ("header.csv", "only a header")):
+        assert main(["schema", str(tmp_path / name), "--out", str(tmp_path / "x.yaml")]) == 2
+        error = capsys.readouterr().err
+        assert expected in error and error.count("\n") == 1 and not (tmp_path / "x.yaml").exists()
+
+
+def test_the_script_is_the_command():
+    found = subprocess.run([sys.executable, str(ROOT / "scripts" / "schema.py"), "--help"], capture_output=True, text=True)
+    assert found.returncode == 0 and "--items" in found.stdout
+
+
+@pytest.mark.parametrize("name, concept", [("personId", "user"), ("Kundennummer", "user"), ("utilisateur_id", "user"), ("用户ID", "user"),
+                                           ("Artikelnr", "item"), ("商品", "item"), ("is_click", "click"), ("angeklickt", "click"),
+                                           ("acheté", "purchase"), ("Verweildauer", "duration"), ("play_time_ms", "duration"),
+                                           ("eventType", "event"), ("Zeitstempel", "time"), ("fecha", "time")])
+def test_names_hint_in_several_languages(name, concept):
+    assert concept in concepts(name)
+    assert not concepts("c7")
