@@ -29,6 +29,7 @@ from recllm.data.work import FINGERPRINT, Work
 from recllm.errors import DataError
 
 ROWS_PER_SHARD = 800_000
+HOW = {"workers", "memory", "executor", "executor_options"}  # settings that do not change what is written
 BYTES_PER_ROW = 100  # of a text file, compressed ones a fifth
 Say = Callable[[str], None]
 
@@ -43,7 +44,7 @@ def fingerprint(config: Config) -> str:
     sources = [file for p in named for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
     simulated = config.data.format == "simulate"
-    data = config.data.model_dump(mode="json", exclude={"workers", "memory", "executor", "executor_options"} | (set() if simulated else {"simulate"}))
+    data = config.data.model_dump(mode="json", exclude=HOW | (set() if simulated else {"simulate"}))
     plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 
+from recllm.data.engine import connect
 from recllm.data.propose import clock, outcomes, pairs, roles
 from recllm.data.propose.evidence import Evidence, Finding, key_of
 from recllm.data.propose.fields import kind_of
@@ -11,7 +12,7 @@ from recllm.data.propose.optional import optional
 from recllm.data.propose.profile import Column, Table, sample
 from recllm.data.propose.roles import Score
 from recllm.data.propose.words import concepts
-from recllm.data.scatter import check_columns, connect
+from recllm.data.scatter import check_columns
 from recllm.schema import RESERVED
 
 SUSPICIOUS = 0.8  # AUC of one circumstance alone

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from recllm.data.columns import moment
+from recllm.data.columns import Columns
 from recllm.data.propose.profile import LINE, Table
 from recllm.data.sources.files import quote
 from recllm.schema import TimeColumn
@@ -17,7 +17,7 @@ TIME = "recllm_time"  # where a sample keeps its moments
 
 def add_time(connection: duckdb.DuckDBPyConnection, table: Table, column: str, unit: str, name: str = TIME) -> None:
     """A column of moments in UTC milliseconds, computed once. What cannot be read is NULL."""
-    sql = moment(TimeColumn.model_validate({"column": column, "unit": unit}))
+    sql = Columns().moment(TimeColumn.model_validate({"column": column, "unit": unit}))
     connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {quote(name)} BIGINT; UPDATE {table.name} SET {quote(name)} = {sql}")
 
 

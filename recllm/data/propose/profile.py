@@ -5,9 +5,9 @@ from pathlib import Path
 
 import duckdb
 
-from recllm.data.columns import text
+from recllm.data.columns import Columns
+from recllm.data.partition import rejected_lines
 from recllm.data.propose.words import concepts
-from recllm.data.scatter import rejected_lines
 from recllm.data.sources.files import columns_of, quote
 from recllm.data.sources.scan import scan
 from recllm.errors import DataError
@@ -108,7 +108,7 @@ def sample(connection: duckdb.DuckDBPyConnection, path: str, name: str, format: 
     """Read the sample of a file into a table and describe its columns. Raises DataError where the file cannot be read."""
     relation = scan(connection, path, format=format, delimiter=delimiter, table="interactions" if name == "log" else name)
     names = columns_of(connection, relation, path)
-    cleaned = ", ".join(f"{text(n)} AS {quote(n)}" for n in names)
+    cleaned = ", ".join(f"{Columns().text(n)} AS {quote(n)}" for n in names)
     size = sum(p.stat().st_size for p in ([Path(path)] if Path(path).is_file() else Path(path).rglob("*")) if p.is_file())
     try:
         counted = 0 < size <= READ_WHOLE  # what is no local file may have any size
@@ -120,7 +120,8 @@ def sample(connection: duckdb.DuckDBPyConnection, path: str, name: str, format: 
         rows = int(connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
     except duckdb.Error as error:
         raise DataError(f"{path}: could not be read: {str(error).splitlines()[0]}") from None
-    refused = sorted(dict(rejected_lines(connection)).items())
+    lines = rejected_lines(connection)
+    refused = [(int(line), content) for line, content in connection.execute(lines).fetchall()] if lines else []
     if not rows and refused:
         why = connection.execute("SELECT error_message FROM reject_errors ORDER BY line LIMIT 1").fetchall()[0][0].splitlines()[0]
         raise DataError(f"{path}: none of its {len(refused):,} lines could be read. The first is line {refused[0][0]}: {why}")
