@@ -32,7 +32,7 @@ class GatherResult:
 
 def _merge(schema: Schema) -> str:
     """One row of those equal in user, time and item: outcomes combined, every other field from the first line."""
-    first = [n for n in ("utc_offset", "request", "weight", "session", *schema.context)]
+    first = [n for n in ("utc_offset", "request", "weight", "session", *schema.extra, *schema.context)]
     parts = [f"arg_min({quote(n)}, (file, line)) FILTER ({quote(n)} IS NOT NULL) AS {quote(n)}" for n in first]
     parts += [f"{'sum' if spec.kind == 'duration' else 'max'}({quote(n)}) AS {quote(n)}" for n, spec in schema.outcomes.items()]
     return ", ".join([*parts, "max(scored) > 0 AS scored", "max(known_at) AS known_at_raw"])
@@ -89,7 +89,7 @@ def gather(task: GatherTask) -> GatherResult:
     connection.execute(f"""COPY (SELECT file, line, reason, CAST(raw AS VARCHAR) AS row FROM judged WHERE reason IS NOT NULL
                                  ORDER BY file, line) TO {literal(task.folder / 'dropped' / f'gather-{task.bucket}.parquet')}""")
     columns = [quote(n) for n in ("user", "item", "time", "utc_offset", "request", "weight", "known_at", "pos", "n_before",
-                                  *task.config.columns.context)]
+                                  *task.config.columns.extra, *task.config.columns.context)]
     projection = ", ".join([*columns, *_labels(task), "scored"])
     for split in SPLITS:
         target = task.folder / "data" / f"{split}-{task.bucket:05d}-of-{task.shards:05d}.parquet"

@@ -6,8 +6,8 @@ from pathlib import Path
 import duckdb
 
 from recllm.config import Config
-from recllm.data.columns import interaction_columns, required_columns
 from recllm.data.rules import first_broken, row_rules
+from recllm.data.shapes import mended, raw_columns, shape, typed_columns
 from recllm.data.sources.files import columns_of, literal, quote
 from recllm.data.sources.scan import scan
 from recllm.errors import DataError, did_you_mean
@@ -49,7 +49,7 @@ def check_columns(found: list[str], needed: dict[str, str], where: str) -> None:
 def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -> int:
     """Table `typed`: line, raw (JSON text), broken (rule or NULL) and one column per role. Returns the number of rows read."""
     relation = scan(connection, path, format=config.data.format, delimiter=config.data.delimiter)
-    check_columns(columns_of(connection, relation, path), required_columns(config.columns), path)
+    check_columns(columns_of(connection, relation, path), raw_columns(config.columns), path)
     try:
         connection.execute(f"CREATE TEMP TABLE raw AS SELECT row_number() OVER () AS {SEEN}, * FROM {relation}")
     except duckdb.Error as error:
@@ -59,16 +59,17 @@ def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -
     connection.execute("CREATE TEMP TABLE rejected(line BIGINT, content VARCHAR)")
     if rejects:
         connection.executemany("INSERT INTO rejected VALUES (?, ?)", rejects)
-    typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in interaction_columns(config.columns).items())
+    typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in typed_columns(config.columns).items())
     raw = ", ".join(f"{quote(n)} := {quote(n)}" for n in columns_of(connection, "raw", path) if n != SEEN)
+    shaped = shape(connection, "raw", config.columns)
     connection.execute(f"""
         CREATE TEMP TABLE typed AS SELECT *, {first_broken(row_rules(config.columns, config.data.rules))} AS broken FROM (
           SELECT {SEEN} + 1 + {SEEN}_rejected AS line, to_json(struct_pack({raw})) AS raw, {typed}
           FROM (SELECT raw.*, coalesce(r.{SEEN}_count, 0) AS {SEEN}_rejected
-                FROM raw ASOF LEFT JOIN (SELECT line - 1 - row_number() OVER (ORDER BY line) AS {SEEN}_before,
+                FROM {shaped} raw ASOF LEFT JOIN (SELECT line - 1 - row_number() OVER (ORDER BY line) AS {SEEN}_before,
                                                 row_number() OVER (ORDER BY line) AS {SEEN}_count FROM rejected) r
                 ON raw.{SEEN} > r.{SEEN}_before))""")
-    return int(connection.execute("SELECT count(*) FROM raw").fetchall()[0][0]) + len(rejects)
+    return int(connection.execute("SELECT count(*) FROM typed").fetchall()[0][0]) + len(rejects)
 
 
 def rejected_lines(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str]]:
@@ -88,7 +89,7 @@ def _mended(connection: duckdb.DuckDBPyConnection, config: Config) -> dict[str, 
             raw = f"json_extract_string(raw, {literal('$.' + quote(spec.column or name))})"
             sql = f"SELECT count(*) FROM typed WHERE broken IS NULL AND {quote(name)} IS NULL AND NULLIF(TRIM({raw}), '') IS NOT NULL"
             counts[f"unreadable_{name}"] = int(connection.execute(sql).fetchall()[0][0])
-    return {name: n for name, n in counts.items() if n}
+    return {name: n for name, n in counts.items() if n} | mended(connection, config.columns)
 
 
 def scatter(task: ScatterTask) -> ScatterResult:
