@@ -17,6 +17,7 @@ from recllm.data.gather import SPLITS, GatherTask, gather
 from recllm.data.item_counts import merge_counts
 from recllm.data.negatives import POOL, NegativesTask, draw_negatives, write_pool
 from recllm.data.report import Report, split_facts
+from recllm.data.rule_checks import check_rules, check_shares
 from recllm.data.scatter import ScatterResult, ScatterTask, connect, scatter
 from recllm.data.segments import write_segments
 from recllm.data.sources.files import literal, quote
@@ -38,6 +39,7 @@ def fingerprint(config: Config) -> str:
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
     simulated = config.data.format == "simulate"
     data = config.data.model_dump(mode="json", exclude={"workers"} | (set() if simulated else {"simulate"}))
+    data["rules"] = {name: value for name, value in data["rules"].items() if name not in ("max_dropped", "confirmed")}  # they change no row
     plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
 
@@ -48,6 +50,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     Raises DataError when a table cannot be used; then the folder is as it was before the call.
     """
     _simulated(config)
+    check_rules(config)
     target, mark = config.prepared, fingerprint(config)
     if reuse and (target / "fingerprint").is_file() and (target / "fingerprint").read_text() == mark:
         say(f"{target} is up to date")
@@ -69,6 +72,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:
     """Read and judge every interaction file without writing anything. Raises DataError as `prepare` does."""
     _simulated(config)
+    check_rules(config)
     check_tables(config)
     tasks = [ScatterTask(config, path, index, None, 1) for index, path in enumerate(config.data.interactions)]
     results = (executor or LocalExecutor(config.data.workers)).run(scatter, tasks)
@@ -100,6 +104,7 @@ def _fill(config: Config, part: Path, executor: Executor, say: Say) -> Report:
     scattered = executor.run(scatter, [ScatterTask(config, path, index, part, shards) for index, path in enumerate(paths)])
     dropped = _sum(s.dropped for s in scattered)
     _require_rows(part, scattered, paths)
+    check_shares(config, sum(s.rows for s in scattered), dropped, part / "dropped")
     *cuts, log_end = _cuts(config, part)
     tables = {f"{side}s": write_table(config, part, side) for side in ("item", "user")}
     tables["relations"] = write_relations(config, part)
@@ -107,6 +112,7 @@ def _fill(config: Config, part: Path, executor: Executor, say: Say) -> Report:
     used = sorted({int(p.name.split("=")[1]) for p in (part / "buckets").glob("*/bucket=*")})
     gathered = executor.run(gather, [GatherTask(config, bucket, shards, part, (cuts[0], cuts[1]), log_end) for bucket in used])
     dropped = _sum([dropped, *(g.dropped for g in gathered)])
+    check_shares(config, sum(s.rows for s in scattered), dropped, part / "dropped")
     drawn = [(0, 0)]
     if config.data.negatives:
         say("drawing negatives")

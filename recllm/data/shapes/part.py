@@ -1,5 +1,6 @@
 """What one odd role adds to a raw relation: columns in a form that the roles of a plain log read, what is broken, what is unreadable."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +29,10 @@ def register(connection: duckdb.DuckDBPyConnection, name: str, function: Callabl
     if connection.execute("SELECT count(*) FROM duckdb_functions() WHERE function_name = ?", [name]).fetchall()[0][0]:
         return
 
-    def over_arrays(*columns: pa.Array) -> pa.Array:
+    def over_arrays(*columns: pa.Array) -> pa.Array:  # of one batch
         rows = zip(*(column.to_pylist() for column in columns), strict=True)
         return pa.array([function(*row) for row in rows], pa.string())
 
+    names = [inspect.Parameter(f"argument_{k}", inspect.Parameter.POSITIONAL_ONLY) for k in range(len(arguments))]
+    over_arrays.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]  # DuckDB counts a function's parameters
     connection.create_function(name, over_arrays, list(arguments), "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]

@@ -18,7 +18,7 @@ OLDEST, LATEST = -2_208_988_800_000, 7_258_118_400_000  # UTC ms, the years 1900
 @cache
 def zone_name(written: str | None) -> str | None:
     """A zone as DuckDB and ICU call it: an IANA name as it is, `+02:00` and `+0530` as `GMT+02:00`; None for what is no zone."""
-    if written in available_timezones():
+    if written in available_timezones() - {"localtime"}:  # the machine's own zone is nobody's
         return written
     found = re.fullmatch(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?([0-5]\d))?", written or "")
     if found and int(found[2]) <= 14:
