@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from recllm.config import Config
 from recllm.data.prepare import check, prepare
@@ -267,3 +269,34 @@ def test_a_check_counts_what_a_preparation_would(tmp_path):
     # and an odd schema survives being written and read
     again = Config.model_validate(json.loads(config.model_dump_json(by_alias=True)))
     assert again == config
+
+
+PIECES = st.sampled_from(["a-1", "b-0", "c-1", "-", "-1", "d", "e-2", "f--0", "g-h-1", " ", "", "é-0", "[", '"', "i-", "0-0"])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cells=st.lists(st.lists(PIECES, max_size=5).map(" ".join), max_size=8))
+def test_lists_of_anything_equal_a_plain_loop(tmp_path, cells):
+    # given lists of whatever people write, a second apart, beside good ones
+    rows = [("u1", START + 60 + k, cell.replace('"', '""')) for k, cell in enumerate(cells)]
+    good = daily(lambda user, moment, day: [(user, moment, "a-1 b-0")])
+    config = log_of(tmp_path, "user,ts,shown", [], MIND, rules={"max_dropped": 1})
+    lines = ["user,ts,shown", *(f'{user},{moment},"{cell}"' for user, moment, cell in [*rows, *good])]
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    report = prepare(config, reuse=False)
+    # then what a plain loop reads is kept, and everything else is counted
+    kept, lost = {}, 0
+    for k, cell in enumerate(cells):
+        entries = [] if cell.strip().startswith("[") else cell.split()  # what looks like a JSON list and is none holds nothing
+        lost += not entries
+        for entry in entries:
+            item, sign, label = entry.rpartition("-")
+            if sign and item and label in ("0", "1"):
+                kept[k, item] = max(int(label), kept.get((k, item), 0))
+            else:
+                lost += 1
+    rows = read(config.prepared)
+    found = rows[(rows["time"] >= (START + 60) * 1000) & (rows["time"] < (START + 70) * 1000)]
+    assert {((r.time // 1000 - START - 60), r.item): int(r.click) for r in found.itertuples()} == kept
+    assert sum(n for rule, n in report.dropped.items() if rule != "duplicate") == lost
+    assert report.read == report.rows + sum(report.dropped.values()) + report.merged
