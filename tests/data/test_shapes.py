@@ -195,12 +195,13 @@ def test_decimal_commas_reach_every_number_of_the_log_and_the_tables_beside_it(t
     rows = daily(lambda u, t, d: [(u, "a", t, "4,5", "1.234,5", "21,5", "0,5", "21,5"), (u, "b", t + 1, "3,9", "0,25", "-1,5", "2", "x")])
     rows += [("u1", "b", START + 9, "4,0", "1.5", "3,0", "1", "x"), ("u1", "b", START + 10, "4", "1", "3.0", "1", "x")]
     (tmp_path / "items.csv").write_text('item,price,label\na,"1.000,5","9,9"\nb,"0,75",\n')
+    (tmp_path / "friends.csv").write_text("user,other,since\nu1,a,1700000000\n")  # a table without a number
     (tmp_path / "users.csv").write_text('user,age\nu1,"30,5"\nu2,?\n')
     config = log_of(tmp_path, "user,item,ts,stars,seconds,warmth,w,label", rows, {
-        "decimal": ",", "weight": "w", "context": {"warmth": {"kind": "number"}, "place": {"column": "label"}},
+        "decimal": ",", "weight": "w", "relations": {}, "context": {"warmth": {"kind": "number"}, "place": {"column": "label"}},
         "profile": {"age": {"kind": "number"}}, "item_number": ["price"], "item_text": ["label"],
         "outcomes": {"click": {"kind": "binary", "column": "stars", "at_least": 4}, "duration": {"kind": "duration", "column": "seconds"}},
-    }, items=str(tmp_path / "items.csv"), users=str(tmp_path / "users.csv"))  # fmt: skip
+    }, items=str(tmp_path / "items.csv"), users=str(tmp_path / "users.csv"), relations=str(tmp_path / "friends.csv"))  # fmt: skip
     report = prepare(config)
     found = read(config.prepared).query("time < (@START + 5) * 1000 and user == 'u1'").set_index("item")
     # then numbers, weights, durations and thresholds are what they say, and text is left as it is

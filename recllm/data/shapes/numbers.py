@@ -23,6 +23,8 @@ def _columns(schema: Schema, table: str) -> list[str]:
         found = [f.column or n for n, f in schema.item_number.items()]
     elif table == "users":
         found = [s.column or n for n, s in schema.profile.items() if s.kind == "number"]
+    elif table == "relations":
+        found = []
     else:
         found = [s.column or n for n, s in schema.context.items() if s.kind == "number"]
         found += [o.column or n for n, o in schema.outcomes.items() if (o.kind == "duration" and not o.derived) or o.at_least is not None]
