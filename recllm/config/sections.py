@@ -52,8 +52,20 @@ class Negatives(Strict):
     base_rate: float | None = Field(default=None, gt=0, lt=1)
 
 
+class CustomRule(Strict):
+    """A rule of the user's own: rows for which `sql` holds are dropped, counted under `name`.
+
+    `sql` is a condition over one row in DuckDB's SQL, with the names of the prepared table: user, item, time (UTC milliseconds),
+    context fields, outcomes. `{name: internal, reason: staff accounts, sql: "user LIKE 'staff%'"}`.
+    """
+
+    name: str = Field(pattern=r"^\w+$")
+    reason: str = Field(min_length=1)
+    sql: str = Field(min_length=1)
+
+
 class Rules(Strict):
-    """Limits of the cleaning rules (DESIGN 4). Each dropped row is kept in `dropped.parquet` with its reason."""
+    """The cleaning rules' limits, and rules of one's own (DESIGN 4). Each dropped row is kept beside the shards with its reason."""
 
     min_time: Moment = "1990-01-01"
     max_time: Moment | None = None
@@ -61,6 +73,9 @@ class Rules(Strict):
     max_events_per_day: int = Field(default=5_000, ge=1, description="a user above it on any day is taken for a bot")
     unknown_items: Literal["keep", "drop"] = "keep"
     unknown_users: Literal["keep", "drop"] = "keep"
+    custom: list[CustomRule] = []
+    max_dropped: float = Field(default=0.2, ge=0, le=1, description="share of the rows: a rule that drops more stops preparation")
+    confirmed: list[str] = Field(default=[], description="rules that may drop more than max_dropped")
 
 
 class Split(Strict):

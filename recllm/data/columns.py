@@ -157,6 +157,11 @@ class Columns:
         return columns | {name: self.outcome(name, spec) for name, spec in schema.outcomes.items() if not spec.derived}
 
 
+def text(column: str) -> str:
+    """Trimmed text of a column of text."""
+    return Columns().text(column)
+
+
 def required_columns(schema: Schema) -> dict[str, str]:
     """Schema key -> raw column that interactions must have."""
     needed = {"user": schema.user, "item": schema.item, "time": schema.time.column}

@@ -12,6 +12,7 @@ from recllm.config import Config
 from recllm.data.engine import connect
 from recllm.data.facts import write_partial
 from recllm.data.partition import RawFile, lines_of, write_files
+from recllm.data.shapes import lowered
 from recllm.data.sources.files import literal, quote
 from recllm.data.whole import whole_file
 from recllm.schema import Schema, label_column
@@ -56,7 +57,7 @@ def _declared(schema: Schema) -> list[str]:
     """Columns of a bucket beside user, item, time and known_at."""
     optional = {"request": schema.request, "weight": schema.weight, "session": schema.session, "scored": schema.scored}
     outcomes = [n for n, spec in schema.outcomes.items() if not spec.derived]
-    return ["utc_offset", *(n for n, column in optional.items() if column), *schema.context, *outcomes]
+    return ["utc_offset", *(n for n, column in optional.items() if column), *schema.extra, *schema.context, *outcomes]
 
 
 def _merge(schema: Schema) -> str:
@@ -77,7 +78,7 @@ def _columns(schema: Schema) -> str:
 
 
 def _sql(task: GatherTask) -> str:
-    schema, rules = task.config.columns, task.config.data.rules
+    schema, rules = lowered(task.config.columns), task.config.data.rules
     duration = schema.duration
     measured = duration if duration and not schema.outcomes[duration].derived else None
     whose = "u, session" if schema.session else "u"
@@ -97,9 +98,10 @@ def _projection(task: GatherTask) -> str:
     A label that the row's split cannot know is masked: a derived duration whose next event lies past the split's end, or (outside of
     sessions) past the clip; an outcome whose window is still open there.
     """
-    schema = task.config.columns
+    schema = lowered(task.config.columns)
     parts = [*map(quote, ("user", "item", "time", "utc_offset")), "request" if schema.request else "CAST(NULL AS VARCHAR) AS request",
-             "weight" if schema.weight else "CAST(1 AS DOUBLE) AS weight", "known_at", "pos", "n_before", *map(quote, schema.context)]
+             "weight" if schema.weight else "CAST(1 AS DOUBLE) AS weight", "known_at", "pos", "n_before",
+             *map(quote, (*schema.extra, *schema.context))]
     for name, spec in schema.outcomes.items():
         end = f"CASE split WHEN 'train' THEN {task.cuts[0]} WHEN 'validation' THEN {task.cuts[1]} ELSE {{}} END"
         if spec.derived:
@@ -129,7 +131,7 @@ def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> None:
     connection.register("scattered", pa.RecordBatchReader.from_batches(schema, _batches(paths)))
     connection.execute("CREATE TEMP TABLE bucket AS SELECT * FROM scattered")
     connection.unregister("scattered")
-    connection.execute(f'CREATE TEMP TABLE earlier AS SELECT row, "user", item, time, {_columns(task.config.columns)} FROM bucket LIMIT 0')
+    connection.execute(f'CREATE TEMP TABLE earlier AS SELECT row, "user", item, time, {_columns(lowered(task.config.columns))} FROM bucket LIMIT 0')
     for table, column in (("items", "item"), ("users", "user")):
         path = literal(task.folder / f"listed-{table}.parquet")
         connection.execute(f"CREATE TEMP VIEW known_{table} AS SELECT {quote(column)} FROM read_parquet({path})")
@@ -141,7 +143,7 @@ def _write_dropped(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> d
     write_files(connection, task.files)
     refused = literal(task.folder / "buckets" / "*" / "refused.parquet")
     connection.execute(f"CREATE TEMP VIEW refused AS SELECT * FROM read_parquet({refused})")
-    roles = ", ".join(f"{quote(n)} := {quote(n)}" for n in ("user", "item", "time", *_declared(task.config.columns)))
+    roles = ", ".join(f"{quote(n)} := {quote(n)}" for n in ("user", "item", "time", *_declared(lowered(task.config.columns))))
     rows = f"SELECT b.row, d.reason, CAST(to_json(struct_pack({roles})) AS VARCHAR) AS raw FROM bucket b JOIN dropped d USING (row)"
     with whole_file(task.folder / "dropped" / f"gather-{task.bucket}.parquet") as part:
         connection.execute(f"""COPY (SELECT path AS file, line, reason, raw AS row FROM ({lines_of(rows)}) found ORDER BY found.row)

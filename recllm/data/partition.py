@@ -18,9 +18,10 @@ import pyarrow as pa
 from recllm.data.sources.files import literal
 
 HOUR = 3_600_000
-FILE = 40  # bits of a row's place in its file; above them is the file's place in the log
+# a row's number: its file's place in the log, its own place in the file, and its place in the list where one line is several rows
+FILE, ENTRY = 44, 12  # bits below the file's place, and below the row's
 SHOWN = 20
-META = ("bucket", "reason", "raw", "mended")  # columns for scatter itself, not for gather
+META = ("bucket", "reason", "raw", "mended", "unreadable")  # columns for scatter itself, not for gather
 BROKEN = pa.schema({"row": pa.int64(), "reason": pa.string(), "raw": pa.string()})
 LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -43,6 +44,7 @@ class Partition:
         self.rows = self.kept = 0
         self.dropped: Counter[str] = Counter()
         self.mended: Counter[int] = Counter()
+        self.unreadable: Counter[str] = Counter()  # kept rows by what shapes could not read
         self.hours: Counter[int] = Counter()
         self.problems: list[tuple[int, str, str]] = []
         self.writers: dict[int, Any] = {}
@@ -78,13 +80,15 @@ class Partition:
         mended = batch.column("mended").to_numpy()[kept]
         for bit in range(int(mended.max(initial=0)).bit_length()):
             self.mended[bit] += int((mended >> bit & 1).sum())
+        if "unreadable" in batch.schema.names:
+            self.unreadable.update(batch.column("unreadable").take(pa.array(kept)).flatten().to_pylist())
         if self.folder is None:
             return
         time = batch.column("time").to_numpy(zero_copy_only=False)[kept].astype(np.int64)
         hours, counts = np.unique(time // HOUR, return_counts=True)
         self.hours.update(dict(zip(hours.tolist(), counts.tolist(), strict=True)))
         self.times.write(time.tobytes())
-        rows = batch.drop_columns(list(META)).take(pa.array(kept))
+        rows = batch.drop_columns([name for name in META if name in batch.schema.names]).take(pa.array(kept))
         for k in np.flatnonzero(np.diff(ends[:self.buckets + 1])).tolist():
             if k not in self.writers:
                 self.writers[k] = pa.ipc.new_stream(str(self.part / f"{k}.arrow"), rows.schema, options=LZ4)
@@ -127,10 +131,10 @@ def write_files(connection: duckdb.DuckDBPyConnection, files: Sequence[RawFile])
 def lines_of(rows: str) -> str:
     """SELECT of `rows` (row, ...) with `path` and `line` (from 1): the k-th row that was read of a file stands behind the header and all
     lines that were refused before it. Reads the tables `files` and `refused` (file, line)."""
-    return f"""SELECT found.*, (row & {2 ** FILE - 1}) + 1 + header + coalesce(r.n, 0) AS line
+    return f"""SELECT found.*, CAST(((row & {2 ** FILE - 1}) >> {ENTRY}) + 1 + header + coalesce(r.n, 0) AS BIGINT) AS line
                FROM (SELECT rows.*, path, header, files.file FROM ({rows}) rows JOIN files ON row >> {FILE} = files.file) found
                ASOF LEFT JOIN (
                  SELECT file, line - header - n AS before, max(n) AS n
                  FROM (SELECT refused.*, row_number() OVER (PARTITION BY file ORDER BY line) AS n FROM refused) JOIN files USING (file)
                  GROUP BY ALL) r
-               ON found.file = r.file AND (row & {2 ** FILE - 1}) >= r.before"""
+               ON found.file = r.file AND ((row & {2 ** FILE - 1}) >> {ENTRY}) >= r.before"""

@@ -23,6 +23,7 @@ from recllm.data.executors import Executor, LocalExecutor, executor_of, opened
 from recllm.data.gather import GatherResult, GatherTask, gather
 from recllm.data.negatives import DrawnResult, NegativesTask, PoolTask, draw_negatives, write_pool
 from recllm.data.report import Report
+from recllm.data.rule_checks import check_rules, check_shares
 from recllm.data.scatter import ScatterResult, ScatterTask, parts, raw_file, scatter, total
 from recllm.data.tables import TablesResult, TablesTask, check_tables, write_tables
 from recllm.data.work import FINGERPRINT, Work
@@ -45,6 +46,7 @@ def fingerprint(config: Config) -> str:
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
     simulated = config.data.format == "simulate"
     data = config.data.model_dump(mode="json", exclude=HOW | (set() if simulated else {"simulate"}))
+    data["rules"] = {name: value for name, value in data["rules"].items() if name not in ("max_dropped", "confirmed")}
     plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
 
@@ -63,6 +65,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     is full, or another run writes the same folder; then the same call goes on.
     """
     _simulated(config)
+    check_rules(config)
     target, mark = config.prepared, _mark(config)
     finished = target / FINGERPRINT
     if reuse and finished.is_file() and finished.read_text().splitlines()[0] == mark.splitlines()[0]:
@@ -77,6 +80,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:
     """Read and judge every interaction file without writing anything. Raises DataError as `prepare` does."""
     _simulated(config)
+    check_rules(config)
     check_tables(config)
     tasks = [ScatterTask(config, path, index, index, None, 1) for index, path in enumerate(config.data.interactions)]
     results = (executor or executor_of(config.data)).run(scatter, tasks)
@@ -124,6 +128,8 @@ def _fill(config: Config, work: Work, executor: Executor, say: Say) -> None:
     scattered = work.run(executor, scatter, [ScatterTask(config, path, file, index, folder, shards, memory, rows)
                                              for index, (file, path, rows) in enumerate(ranges)], ScatterResult, say)
     _require_rows(scattered, paths)
+    read, dropped = sum(s.rows for s in scattered), total([s.dropped for s in scattered])
+    check_shares(config, read, dropped, folder / "dropped")
     hours = Counter[int]()
     for result in scattered:
         hours.update({int(hour): n for hour, n in result.hours.items()})
@@ -134,14 +140,16 @@ def _fill(config: Config, work: Work, executor: Executor, say: Say) -> None:
     used = sorted({int(p.stem) for p in (folder / "buckets").glob("*/*.arrow") if p.stem != "broken"})
     gathered = work.run(executor, gather, [GatherTask(config, bucket, shards, folder, files, (validation, test), end, memory)
                                            for bucket in used], GatherResult, say)
+    dropped = total([dropped, *(g.dropped for g in gathered)])
+    check_shares(config, read, dropped, folder / "dropped")
     drawn: list[DrawnResult] = []
     if config.data.negatives:
         say("drawing negatives")
         work.run(LocalExecutor(1), write_pool, [PoolTask(config, folder, validation)], DrawnResult, say)
         tasks = [NegativesTask(config, g.bucket, shards, folder, g.scored) for g in gathered]
         drawn = work.run(executor, draw_negatives, tasks, DrawnResult, say)
-    report = Report(read=sum(s.rows for s in scattered), dropped=total([*(s.dropped for s in scattered), *(g.dropped for g in gathered)]),
-                    mended=total([s.mended for s in scattered]), merged=sum(g.merged for g in gathered), rows=sum(g.rows for g in gathered),
+    report = Report(read=read, dropped=dropped, mended=total([s.mended for s in scattered]),
+                    merged=sum(g.merged for g in gathered), rows=sum(g.rows for g in gathered),
                     tables=tables.tables, cuts=(validation, test), candidates=sum(d.drawn for d in drawn),
                     unscored=sum(d.unscored for d in drawn))
     last = CompleteTask(config, folder, shards, report, memory, [g.facts for g in gathered])

@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from recllm.config import Config
+from recllm.data import rules
 from recllm.data.facts import Facts, median
-from recllm.data.rules import row_rules
-
-OTHER_RULES = {
-    "malformed_line": "the line has another number of columns than the header, or is no text",
-    "duplicate": "an exact copy of an earlier row",
-    "unknown_item": "the item is not in the items table (rules.unknown_items: drop)",
-    "unknown_user": "the user is not in the users table (rules.unknown_users: drop)",
-    "bot": "the user has more rows in one day than rules.max_events_per_day",
-}
 
 
 def reasons(config: Config) -> dict[str, str]:
     """Rule -> what it means, in words."""
-    return {rule.name: rule.reason for rule in row_rules(config.columns, config.data.rules)} | OTHER_RULES
+    return rules.reasons(config.columns, config.data.rules)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """scatter(part of a raw file) -> user buckets: reads, types and checks every row once, in a stream; what is dropped keeps its reason.
 
-A row is known by `row`: its file's place in the log x 2^40 + its place in that file. Rows leave as Arrow streams, one a bucket.
+A row is known by its number `row`, see partition. Rows leave as Arrow streams, one a bucket.
 """
 
 from collections import Counter
@@ -11,11 +11,12 @@ import duckdb
 import pyarrow.parquet as pq
 
 from recllm.config import Config
-from recllm.data.columns import INTEGERS, Columns, as_text, required_columns
+from recllm.data.columns import INTEGERS, Columns, as_text
 from recllm.data.engine import connect
-from recllm.data.partition import FILE, Partition, RawFile
+from recllm.data.partition import ENTRY, FILE, Partition, RawFile
 from recllm.data.rules import first_broken, row_rules
-from recllm.data.sources.files import columns_of, detect, literal, quote
+from recllm.data.shapes import is_odd, lists, lowered, raw_columns, shape, typed_columns
+from recllm.data.sources.files import as_text_relation, columns_of, detect, literal, quote
 from recllm.data.sources.scan import ADAPTERS, scan
 from recllm.errors import DataError, did_you_mean
 
@@ -88,42 +89,46 @@ def _numbered(connection: duckdb.DuckDBPyConnection, task: ScatterTask) -> tuple
     else:
         relation = scan(connection, task.path, format=data.format, delimiter=data.delimiter, typed=True)
         numbered = f"(SELECT row_number() OVER () - 1 AS {SEEN}, * FROM {relation})"
-    found = columns_of(connection, relation, task.path)
-    check_columns(found, required_columns(task.config.columns), task.path)
+    schema = task.config.columns
+    check_columns(columns_of(connection, relation, task.path), raw_columns(schema), task.path)
+    if is_odd(schema):  # shapes read text
+        numbered = as_text_relation(connection, numbered, but=SEEN)
     types = {name: kind for name, kind, *_ in connection.sql(f"DESCRIBE SELECT * FROM {numbered}").fetchall()}
-    return numbered, {name: kind for name, kind in types.items() if name != SEEN}
+    return shape(connection, numbered, schema), {name: kind for name, kind in types.items() if name != SEEN}
 
 
-def _typed(task: ScatterTask, numbered: str, types: dict[str, str]) -> str:
+def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
     """SELECT of one row per raw row: row, bucket (`buckets` for a dropped one), content, reason, raw, mended, and the typed columns.
 
     `content` is equal for exact copies, in whatever format they came; `raw` is the row as JSON, of dropped rows only.
     """
     config, columns = task.config, Columns(types)
-    roles = columns.interaction(config.columns)
+    roles = typed_columns(config.columns, types)
     typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in roles.items())
     content = ", ".join(as_text(name, types[name]) for name in sorted(types))
     raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in types)
     unread = []
     for bit, (name, spec) in enumerate(_numbers(config).items()):
         column = spec.column or name
-        if types[column] not in INTEGERS:
+        if types.get(column) not in INTEGERS:
             unread.append(f"(CASE WHEN {quote(name)} IS NULL AND {quote('unread_' + name)} IS NOT NULL THEN {2 ** bit} ELSE 0 END)")
             typed += f", {columns.text(column)} AS {quote('unread_' + name)}"
-    names = ", ".join(quote(n) for n in roles)
+    names = ", ".join(quote(n) for n in roles if n != "misshapen")
+    place = f"coalesce({lists.ENTRY}.place, 0)" if config.columns.impressions else "0"
     broken = first_broken(row_rules(config.columns, config.data.rules))
     return f"""
-        SELECT {task.file} * {2 ** FILE} + {SEEN} AS row,
+        SELECT {task.file} * {2 ** FILE} + {SEEN} * {2 ** ENTRY} + {SEEN}_place AS row,
                CASE WHEN {SEEN}_broken IS NULL THEN ('0x' || md5("user")[:8])::BIGINT % {task.buckets} ELSE {task.buckets} END AS bucket,
                {SEEN}_content AS content, {SEEN}_broken AS reason,
                CASE WHEN {SEEN}_broken IS NOT NULL THEN CAST(to_json({SEEN}_raw) AS VARCHAR) END AS raw,
                CAST({' + '.join(unread) or '0'} AS INTEGER) AS mended, {names}
         FROM (SELECT *, {broken} AS {SEEN}_broken
-              FROM (SELECT {SEEN}, hash({content}) AS {SEEN}_content, struct_pack({raw}) AS {SEEN}_raw, {typed} FROM {numbered}))"""
+              FROM (SELECT {SEEN}, {place} AS {SEEN}_place, hash({content}) AS {SEEN}_content, struct_pack({raw}) AS {SEEN}_raw, {typed}
+                    FROM {shaped}))"""
 
 
 def _numbers(config: Config) -> dict:
-    return {name: spec for name, spec in config.columns.context.items() if spec.kind == "number"}
+    return {name: spec for name, spec in lowered(config.columns).context.items() if spec.kind == "number"}
 
 
 def scatter(task: ScatterTask) -> ScatterResult:
@@ -139,7 +144,7 @@ def scatter(task: ScatterTask) -> ScatterResult:
             raise DataError(f"{task.path}: could not be read to its end: {str(error).splitlines()[0]}") from None
         out.refuse(connection, raw_file(task.config, task.path, task.file))
     mended = {f"unreadable_{name}": out.mended[bit] for bit, name in enumerate(_numbers(task.config)) if out.mended[bit]}
-    return ScatterResult(out.rows, dict(out.dropped), mended, out.problems, dict(out.hours), out.kept)
+    return ScatterResult(out.rows, dict(out.dropped), mended | dict(out.unreadable), out.problems, dict(out.hours), out.kept)
 
 
 def total(counts: list[dict[str, int]]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from recllm.data.columns import Columns
 from recllm.data.engine import connect
 from recllm.data.partition import rejected_lines
 from recllm.data.scatter import check_columns
+from recllm.data.shapes.numbers import lowered_numbers, relation_with_numbers
 from recllm.data.sources.files import columns_of, literal, quote
 from recllm.data.sources.scan import scan
 from recllm.data.whole import whole_file
@@ -58,7 +59,7 @@ def _checked(connection: duckdb.DuckDBPyConnection, config: Config, path: str, n
     format = "auto" if config.data.format == "simulate" else config.data.format
     relation = scan(connection, path, format=format, delimiter=config.data.delimiter, table=table)
     check_columns(columns_of(connection, relation, path), needed, path)
-    return relation
+    return relation_with_numbers(relation, config.columns, table)
 
 
 def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str], key: str, columns: dict[str, str],
@@ -151,7 +152,7 @@ def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
     """
     schema = config.columns
     paths, key = (config.data.items, schema.item) if side == "item" else (config.data.users, schema.user)
-    columns = item_columns(schema) if side == "item" else user_columns(schema)
+    columns = item_columns(lowered_numbers(schema)) if side == "item" else user_columns(lowered_numbers(schema))
     connection = connect((schema.published or schema.time).zone if side == "item" else schema.time.zone, threads=2)
     names = ", ".join(quote(n) for n in columns)
     counts: dict[str, int] = {}

@@ -19,6 +19,7 @@ class Batch:
     weight: torch.Tensor  # (B, C)
     request: torch.Tensor  # (B, C) request code, of candidates and queries; -1 for padding
     time: torch.Tensor  # (B, C) int64 ms of each row; 0 for padding
+    position: torch.Tensor  # (B, C) int64 show position from 1; 0 for unknown, padding, queries
     total: torch.Tensor  # (o,) known labels in the whole global batch, weighted
     scored: torch.Tensor  # (U,) bool, which of the inputs' distinct items are scored anywhere in the global batch
     clicks: torch.Tensor  # () positives of the first binary outcome in the whole global batch
@@ -65,7 +66,7 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
     events, tokens = int(inputs["events"]), inputs["n"].shape[1]
     b, c, names = len(mine), tokens - events, examples.names
     labels, weight = np.full((b, c, len(names)), np.nan), np.zeros((b, c))
-    request, time = (np.full((b, c), fill, dtype=np.int64) for fill in (-1, 0))
+    request, time, position = (np.full((b, c), fill, dtype=np.int64) for fill in (-1, 0, 0))
     for k, index in enumerate(mine):
         group = examples.groups[int(index)]
         y, w, asked = examples.targets(int(index))
@@ -73,6 +74,7 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
         codes, first = np.unique(asked, return_index=True)
         queries = slice(n, n + len(codes))
         request[k, :n], request[k, queries] = asked, codes
+        position[k, :n] = examples.positions(int(index))
         moments = examples.timeline.time[group.row]
         time[k, :n], time[k, queries] = moments, moments[first]
         if not empty:
@@ -83,5 +85,5 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
         total += (~np.isnan(y) * w[:, None]).sum(0)
         clicks += float((y[:, examples.click] == 1).sum())
     return Batch(inputs, torch.from_numpy(labels).float(), torch.from_numpy(weight).float(), torch.from_numpy(request),
-                 torch.from_numpy(time), torch.from_numpy(total).float(),
+                 torch.from_numpy(time), torch.from_numpy(position), torch.from_numpy(total).float(),
                  torch.from_numpy(np.isin(inputs["item_row"].numpy(), everywhere)), torch.tensor(clicks))

@@ -45,6 +45,8 @@ class Examples:
         self.n_before = log.frame["n_before"].to_numpy(dtype=np.int64)
         self.labels, self.outcomes = log.labels(self.names), log.outcomes(self.names)
         self.weight = log.frame["weight"].fillna(1.0).to_numpy(dtype=np.float64)
+        shown = log.frame["position"] if "position" in log.frame else np.zeros(len(log.frame))
+        self.position = np.nan_to_num(np.asarray(shown, dtype=np.float64)).astype(np.int64)  # from 1, 0 unknown: for training alone
         texts = [verbalise({n: p.get(n) for n in processor.spec["profile"]}) for p in log.profiles]
         limit = int(processor.spec["profile_tokens"])
         self.profiles = [list(ids) for ids in tokenizer(texts, truncation=True, max_length=limit)["input_ids"]]
@@ -109,3 +111,8 @@ class Examples:
         open_ = np.isnan(labels) & ~np.isnan(self.outcomes[group.row])
         labels[group.sampled] = np.where(open_, np.nan, none)[group.sampled]
         return labels, self.weight[group.row], self.log.request[group.row]
+
+    def positions(self, index: int) -> np.ndarray:
+        """Show positions (c,) int64 of a group's candidates, 0 where unknown; a sampled one was never shown."""
+        group = self.groups[index]
+        return np.where(group.sampled, 0, self.position[group.row])

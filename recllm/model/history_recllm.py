@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,8 +22,10 @@ def parse_time(value: Any, zone: str, unit: str, where: str) -> tuple[int, int]:
         except ValueError:
             raise RequestError(f'{where}: expected a time such as "2026-11-24T21:00:00+01:00", found {value!r}') from None
     if isinstance(value, datetime):
-        value = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone), fold=1)  # the later of a doubled hour, as DuckDB takes it
-        offset = value.utcoffset()
+        # the later of a doubled hour; a moment that a clock change skips counts from before it and is told in the offset after it: both
+        # as DuckDB reads them in preparation
+        before, after = (value if value.tzinfo else value.replace(tzinfo=ZoneInfo(zone), fold=fold) for fold in (0, 1))
+        offset, value = after.utcoffset(), min(before, after, key=lambda reading: reading.utcoffset() or timedelta())
         whole = round((value - datetime.fromisoformat("1970-01-01T00:00:00+00:00")).total_seconds() * 1000)
         return whole, int(offset.total_seconds() // 60) if offset else 0
     number = as_number(value, where) if not isinstance(value, bool) else math.nan

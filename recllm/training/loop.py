@@ -154,7 +154,7 @@ class Trainer:
         if self._spent() >= 1.0 and progress.batch < len(batches):
             return False
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        self._save("last", {"optimizer": self.optimizer.state_dict(), "log_variance": self.bare.log_variance.detach().cpu()})
+        self._save("last", {"optimizer": self.optimizer.state_dict(), **self.bare.own_state()})
         return self._spent() < 1.0
 
     def _score(self) -> Any:
@@ -208,8 +208,7 @@ class Trainer:
         checkpoint.load_trainable(self.bare.model, self.folder / "last" / checkpoint.WEIGHTS)
         saved_state = checkpoint.load_optimizer(self.folder / "last")
         self.optimizer.load_state_dict(saved_state["optimizer"])
-        with torch.no_grad():
-            self.bare.log_variance.copy_(saved_state["log_variance"])
+        self.bare.load_own(saved_state)
         self.progress = Progress(**{k: saved[k] for k in vars(self.progress)})
         self._log("resumed", step=self.progress.step)
 

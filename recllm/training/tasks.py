@@ -10,6 +10,7 @@ from recllm.model.modeling_recllm import RecllmModel
 from recllm.model.processing_recllm import RowProcessor
 from recllm.schema import Schema
 from recllm.training.losses import binary_loss, duration_loss, retrieval_loss
+from recllm.training.positions import PositionBias
 
 
 class Tasks(nn.Module):
@@ -29,6 +30,7 @@ class Tasks(nn.Module):
         self.click = self.names.index(schema.binary[0])
         self.register_buffer("fixed", torch.tensor([o.loss_weight for o in schema.outcomes.values()]), persistent=False)
         self.log_variance = nn.Parameter(torch.zeros(len(self.names)), requires_grad=uncertainty)
+        self.position = PositionBias() if "position" in schema.extra else None
         train = log.split == 0
         clicks = np.bincount(log.item[train], weights=np.nan_to_num(log.labels([schema.binary[0]])[train, 0]), minlength=len(log.items))
         share = (clicks + 1) / (clicks.sum() + len(clicks))
@@ -41,9 +43,23 @@ class Tasks(nn.Module):
             return binary_loss(self.model.heads, raw, name, labels, weight)
         return duration_loss(self.model.heads, raw, labels, weight)
 
+    def own_state(self) -> dict[str, torch.Tensor]:
+        """What training changes beside the model: of use to a run that goes on, of none to whoever serves the model."""
+        return {n: v.detach().cpu() for n, v in self.named_parameters() if not n.startswith("model.")}
+
+    def load_own(self, state: dict[str, torch.Tensor]) -> None:
+        """Put in what `own_state` gave."""
+        with torch.no_grad():
+            for name, value in self.named_parameters():
+                if not name.startswith("model."):
+                    value.copy_(state[name])
+
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(loss to minimise on this process's share, sums (o + 1,) of each task's loss per label for the record)."""
         out = self.model(**batch.inputs)
+        if self.position is not None:
+            click = self.names[self.click]
+            out = {**out, click: out[click] + self.position(batch.position)}
         losses = []
         for index, name in enumerate(self.names):
             labels = batch.labels[..., index]

@@ -65,11 +65,14 @@ def _datasets(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
     return name
 
 
-def _as_text(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
-    """Every column as text; lists and structs as JSON text; whole floats without their `.0`."""
+def as_text_relation(connection: duckdb.DuckDBPyConnection, relation: str, but: str = "") -> str:
+    """Every column as text, except `but`; lists and structs as JSON text; whole floats without their `.0`."""
     parts = []
     for name, kind, *_ in connection.sql(f"DESCRIBE SELECT * FROM {relation}").fetchall():
         value = quote(name)
+        if name == but:
+            parts.append(value)
+            continue
         if "[" in kind or kind.startswith(("STRUCT", "MAP")):
             value = f"to_json({value})"
         text = f"CAST({value} AS VARCHAR)"
@@ -94,10 +97,10 @@ def scan_file(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format
     kind = detect(path, format)
     try:
         if kind == "datasets":
-            return _datasets(connection, path) if typed else _as_text(connection, _datasets(connection, path))
+            return _datasets(connection, path) if typed else as_text_relation(connection, _datasets(connection, path))
         if kind == "parquet":
             relation = f"read_parquet({literal(path)})"
-            return relation if typed else _as_text(connection, relation)
+            return relation if typed else as_text_relation(connection, relation)
         if kind == "jsonl":
             return _jsonl(connection, path)
         if kind == "recbole":

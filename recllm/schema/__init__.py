@@ -1,80 +1,19 @@
 """What each column of a log is: the roles of DESIGN section 3, as strict pydantic models."""
 
 import re
-from typing import Annotated, Any, Literal
-from zoneinfo import available_timezones
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-# names that prepared tables, requests or the model use themselves; a column of such a name is declared under another, with `column:`
-RESERVED = set("""time hour weekday weekend gap user item item_id kind id line file raw broken seen bucket request weight known_at
-    known_at_raw utc_offset pos n_before scored split next_time earlier listed published reason score before n session""".split())
-# keys of the model's output, and of a strategy's weights, beside the outcomes
-RESERVED_OUTCOMES = {"query", "content", "duration_logits", "nearness"}
+from recllm.schema.base import RESERVED, RESERVED_OUTCOMES, Strict, TimeColumn, column_of, label_column
+from recllm.schema.events import EventType, Impressions
+from recllm.schema.fields import CategoryField, ContextFields, ItemField, ItemFields, Made, ProfileFields
 
+__all__ = ["CategoryField", "EventType", "Impressions", "ItemField", "Made", "Outcome", "Relations", "Schema", "Strict", "TimeColumn",
+           "label_column"]
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def label_column(outcome: str) -> str:
-    """Where a prepared table keeps the label of an outcome with a `window`; the event's own value stays under the outcome's name."""
-    return f"{outcome}_within"
-
-
-def _column(value: Any) -> Any:
-    """`time: ts` is short for `time: {column: ts}`."""
-    return {"column": value} if isinstance(value, str) else value
-
-
-def _fields(value: Any) -> Any:
-    """`[device, place]` is short for `{device: {}, place: {}}`; an empty YAML value is an empty mapping."""
-    if isinstance(value, list):  # `[device, temperature: {kind: number}]` is a list of names and of mappings with one key
-        return _fields({k: v for entry in value for k, v in (entry.items() if isinstance(entry, dict) else [(entry, None)])})
-    if isinstance(value, dict):
-        return {name: _column(spec) if spec is not None else {} for name, spec in value.items()}
-    return {} if value is None else value
-
-
-class TimeColumn(Strict):
-    """A moment. `unit: auto` reads ISO 8601 text, or numbers by their size (seconds, milliseconds, microseconds)."""
-
-    column: str
-    unit: Literal["auto", "s", "ms", "us", "iso"] = "auto"
-    zone: str = "UTC"
-
-    @field_validator("zone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        if zone not in available_timezones():
-            raise ValueError(f'expected an IANA time zone such as "Europe/Berlin", found "{zone}"')
-        return zone
-
-
-class CategoryField(Strict):
-    """A field of values from a vocabulary, of numbers, or of free text (context only, read by the text tower).
-
-    `list: true` holds several values in one cell, split at `separator`.
-    """
-
-    column: str | None = None
-    kind: Literal["category", "number", "place", "text"] = "category"
-    list: bool = False
-    separator: str = "|"
-
-    @model_validator(mode="after")
-    def _list_of_categories(self) -> "CategoryField":
-        if self.list and self.kind in ("number", "text"):
-            raise ValueError(f"expected a category for list: true, found kind: {self.kind}")
-        return self
-
-
-class ItemField(Strict):
-    """A field of the item; text fields are verbalised as `key: value`."""
-
-    column: str | None = None
-    list: bool = False
-    separator: str = "|"
+Moment = Annotated[TimeColumn, BeforeValidator(column_of)]
+OptionalMoment = Annotated[TimeColumn | None, BeforeValidator(column_of)]
 
 
 class Relations(Strict):
@@ -82,7 +21,7 @@ class Relations(Strict):
 
     user: str = "user"
     other: str = "other"
-    since: Annotated[TimeColumn, BeforeValidator(_column)] = TimeColumn(column="since")
+    since: Moment = TimeColumn(column="since")
 
 
 class Outcome(Strict):
@@ -113,28 +52,28 @@ class Outcome(Strict):
         return self
 
 
-Fields = Annotated[dict[str, CategoryField], BeforeValidator(_fields)]
-ItemFields = Annotated[dict[str, ItemField], BeforeValidator(_fields)]
-
-
 class Schema(Strict):
     """Roles of all columns. Names on the left are recllm's, `column` is the file's name where it differs."""
 
     user: str
     item: str
-    time: Annotated[TimeColumn, BeforeValidator(_column)]
+    time: Moment
     request: str | None = None
-    known_at: Annotated[TimeColumn | None, BeforeValidator(_column)] = None
+    known_at: OptionalMoment = None
     weight: str | None = None
     scored: str | None = Field(default=None, description="0 marks a row that is history only: an event, never a label")
-    context: Fields = {}
-    profile: Fields = {}
+    position: str | None = Field(default=None, description="place where it was shown, from 1: for training only")
+    decimal: Literal[".", ","] | None = Field(default=None, description='"," reads 1.234,56 in numbers, durations, at_least and weights')
+    event_type: EventType | None = None
+    impressions: Impressions | None = None
+    context: ContextFields = {}
+    profile: ProfileFields = {}
     item_text: ItemFields = {}
     item_category: ItemFields = {}
     item_number: ItemFields = {}
     item_vector: ItemFields = {}
     item_info: ItemFields = Field(default={}, description="kept with the item for lists (a bid, a link): no input of the model")
-    published: Annotated[TimeColumn | None, BeforeValidator(_column)] = None
+    published: OptionalMoment = None
     relations: Relations | None = None
     outcomes: dict[str, Outcome]
     outcome_delay: float = Field(default=0.0, ge=0, description="seconds from an event to its outcomes being known")
@@ -150,6 +89,7 @@ class Schema(Strict):
             if outcome.given is not None and self.outcomes[outcome.given].given is not None:
                 raise ValueError(f"outcomes.{name}.given: expected an outcome that is given nothing itself, found {outcome.given!r}")
         self._names()
+        self._shapes()
         if sum(outcome.kind == "duration" for outcome in self.outcomes.values()) > 1:
             raise ValueError("expected at most one outcome of kind: duration")
         return self
@@ -168,6 +108,25 @@ class Schema(Strict):
         odd = [n for n in (*events, *tables) if not re.fullmatch(r"\w+", n)]
         if odd:
             raise ValueError(f"names {odd}: expected letters, digits and _ only: choose another name and give the file's name as `column`")
+
+    def _shapes(self) -> None:
+        """Roles that say the same thing twice, or that a table beside the log cannot have."""
+        if self.event_type and (self.impressions or self.scored):
+            raise ValueError("event_type says what is scored and which outcomes a row carries: expected neither scored nor impressions")
+        if self.event_type:
+            self.event_type.check(self.outcomes)
+        if self.impressions:
+            self.impressions.check(self.outcomes)
+            if self.impressions.ordered and self.position:
+                raise ValueError("expected position or impressions.ordered, found both")
+        moments = {"known_at": self.known_at, "published": self.published, "relations.since": self.relations and self.relations.since}
+        if found := [key for key, column in moments.items() if column and column.zone_column]:
+            raise ValueError(f"zone_column is for schema.time, found one in {', '.join(found)}")
+
+    @property
+    def extra(self) -> list[str]:
+        """Columns of the prepared rows beside those that every log has: the show position, where the log says it."""
+        return ["position"] if self.position or (self.impressions and self.impressions.ordered) else []
 
     def label(self, outcome: str) -> str:
         """Column of a prepared table that holds an outcome's label."""
