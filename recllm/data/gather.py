@@ -131,7 +131,8 @@ def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> None:
     connection.register("scattered", pa.RecordBatchReader.from_batches(schema, _batches(paths)))
     connection.execute("CREATE TEMP TABLE bucket AS SELECT * FROM scattered")
     connection.unregister("scattered")
-    connection.execute(f'CREATE TEMP TABLE earlier AS SELECT row, "user", item, time, {_columns(lowered(task.config.columns))} FROM bucket LIMIT 0')
+    columns = _columns(lowered(task.config.columns))
+    connection.execute(f'CREATE TEMP TABLE earlier AS SELECT row, "user", item, time, {columns} FROM bucket LIMIT 0')
     for table, column in (("items", "item"), ("users", "user")):
         path = literal(task.folder / f"listed-{table}.parquet")
         connection.execute(f"CREATE TEMP VIEW known_{table} AS SELECT {quote(column)} FROM read_parquet({path})")

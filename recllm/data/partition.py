@@ -31,7 +31,7 @@ def rejected_lines(connection: duckdb.DuckDBPyConnection) -> str | None:
     tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if "reject_errors" not in tables:
         return None
-    return "SELECT line, coalesce(any_value(csv_line), '') AS content FROM reject_errors GROUP BY line ORDER BY line"
+    return "SELECT CAST(line AS BIGINT) AS line, coalesce(any_value(csv_line), '') AS content FROM reject_errors GROUP BY line ORDER BY line"
 
 
 class Partition:
