@@ -31,6 +31,17 @@ def _date(value: Any) -> Any:
     return value
 
 
+def _codec(value: Any) -> Any:
+    """A text encoding that Python knows."""
+    try:
+        if isinstance(value, str):
+            "".encode(value)  # refuses unknown names, and codecs that are none of text
+    except LookupError:
+        raise ValueError("expected a text encoding that Python knows, such as latin-1, cp1252, utf-16 or shift_jis") from None
+    return value
+
+
+Encoding = Annotated[str, BeforeValidator(_codec)]
 Moment = Annotated[str, BeforeValidator(_date)]
 FractionOrMoment = Annotated[float | str, BeforeValidator(_date)]
 
@@ -107,9 +118,11 @@ class DataConfig(Strict):
     users: Paths = []
     items: Paths = []
     relations: Paths = []
-    format: Literal["auto", "csv", "jsonl", "parquet", "datasets", "recbole", "simulate",
+    format: Literal["auto", "csv", "jsonl", "parquet", "arrow", "sqlite", "datasets", "recbole", "simulate",
                     "kuairand", "deskdrop"] = "auto"
     delimiter: str | None = None
+    encoding: Encoding | None = Field(default=None, description="of text files that are not UTF-8: any codec of Python")
+    storage: dict[str, Any] = Field(default={}, description="options of fsspec for URLs: endpoint_url, anon, key: ${AWS_KEY}...")
     simulate: Simulation = Simulation()
     rules: Rules = Rules()
     split: Split = Split()
