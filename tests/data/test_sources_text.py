@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from recllm.config.sections import DataConfig
+from recllm.data.sources.files import reading
 from recllm.data.sources.scan import scan
 from recllm.data.sources.stage import source_state, stage
 from recllm.errors import DataError
@@ -27,7 +28,8 @@ def read(source, folder, *, wanted=(), columns="*", **settings):
     config, connection = data(source, **settings), duckdb.connect()
     relations = [scan(connection, path, format=config.format, delimiter=config.delimiter, wanted=wanted)
                  for path in stage(config, str(source), folder)]
-    return [row for relation in relations for row in connection.sql(f"SELECT {columns} FROM {relation}").fetchall()]
+    with reading(source):
+        return [row for relation in relations for row in connection.sql(f"SELECT {columns} FROM {relation}").fetchall()]
 
 
 def compress(path, content):

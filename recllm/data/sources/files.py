@@ -3,7 +3,8 @@
 Ids stay text end to end: "0017" keeps its zeros and a 64-bit id never passes through a float.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -143,9 +144,16 @@ def scan_file(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format
         raise DataError(f"{path}: expected {kind}, could not read it: {str(error).splitlines()[0]}") from None
 
 
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Around a statement that reads a scanned file: DuckDB finds only then what is wrong further down, and says it as a DataError."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise DataError(f"{path}: could not be read to its end: {str(error).splitlines()[0]}") from None
+
+
 def columns_of(connection: duckdb.DuckDBPyConnection, relation: str, path: str | Path) -> list[str]:
     """Column names of a table expression."""
-    try:
+    with reading(path):
         return [row[0] for row in connection.sql(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
-    except duckdb.Error as error:
-        raise DataError(f"{path}: could not read it: {str(error).splitlines()[0]}") from None
