@@ -7,6 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete the parts that killed processes left below a folder; those of running ones stay."""
+    for part in folder.rglob(".*.part"):
+        try:
+            os.kill(int(part.name.split(".")[-2]), 0)
+        except (ProcessLookupError, ValueError):
+            part.unlink(missing_ok=True)
+        except PermissionError:  # a process of somebody else, and running
+            continue
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name to write to, which becomes `path` at the end; after an error `path` is as it was before."""

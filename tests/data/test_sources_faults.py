@@ -3,9 +3,12 @@
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import duckdb
@@ -105,37 +108,39 @@ for source in sys.argv[4:]:
 """
 
 
-def test_files_and_folders_that_may_not_be_read(tmp_path):
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter: pytest's own are closed to all others."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_files_and_folders_that_may_not_be_read(open_folder):
     # given a file, a folder of a partitioned log, and a folder on the way, all without rights, and a process that is not root
     for part in ("a", "b"):
-        (tmp_path / "log" / f"day={part}").mkdir(parents=True)
-        (tmp_path / "log" / f"day={part}" / "log.csv").write_text("user\nu1\n", encoding="utf-8")
-    (tmp_path / "log.csv").write_text("user\nu1\n", encoding="utf-8")
-    (tmp_path / "open.csv").write_text("user\nu1\n", encoding="utf-8")
-    closed = [tmp_path / "log.csv", tmp_path / "log" / "day=b"]
-    above = [p for p in [tmp_path, *tmp_path.parents] if p.stat().st_uid == os.getuid() and str(p).startswith("/tmp/")]
-    rights = {p: p.stat().st_mode for p in above}
-    for p in above:
-        p.chmod(0o755)
+        (open_folder / "log" / f"day={part}").mkdir(parents=True)
+        (open_folder / "log" / f"day={part}" / "log.csv").write_text("user\nu1\n", encoding="utf-8")
+    (open_folder / "log.csv").write_text("user\nu1\n", encoding="utf-8")
+    (open_folder / "open.csv").write_text("user\nu1\n", encoding="utf-8")
+    closed = [open_folder / "log.csv", open_folder / "log" / "day=b"]
     for p in closed:
         p.chmod(0)
-    sources = [tmp_path / "log.csv", tmp_path / "log", tmp_path / "log" / "day=b" / "log.csv", tmp_path / "log" / "day=b" / "*.csv",
-               tmp_path / "open.csv"]
+    sources = [open_folder / "log.csv", open_folder / "log", open_folder / "log" / "day=b" / "log.csv", open_folder / "log" / "day=b" / "*.csv",
+               open_folder / "open.csv"]
     try:
         root = Path(__file__).parent.parent.parent
-        done = subprocess.run([sys.executable, "-c", FORBIDDEN, str(root), str(tmp_path / "staged"),
-                               str(tmp_path / "open.csv"), *map(str, sources)], cwd="/",
+        done = subprocess.run([sys.executable, "-c", FORBIDDEN, str(root), str(open_folder / "staged"),
+                               str(open_folder / "open.csv"), *map(str, sources)], cwd="/",
                               capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": "/nonexistent"})
     finally:
         for p in closed:
             p.chmod(0o755)
-        for p, mode in rights.items():
-            p.chmod(mode)
     lines = done.stdout.splitlines()
     assert len(lines) == 5, done.stderr
     for line in lines[:4]:
         assert line.startswith("LINE") and "expected a readable" in line and "Permission denied" in line
-    assert lines[4] == "READ [('u1',)]" and not (tmp_path / "staged").exists()
+    assert lines[4] == "READ [('u1',)]" and not (open_folder / "staged").exists()
 
 
 def test_a_file_that_grows_while_it_is_transcoded(tmp_path):
@@ -191,11 +196,28 @@ def test_a_full_disk_leaves_no_part_of_a_staged_file(tmp_path):
     (tmp_path / "log.csv").write_bytes((ROWS * 5).encode("utf-16"))
     code = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
             "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)); from tests.data.test_sources_text import read\n"
-            "from pathlib import Path\ntry: read(sys.argv[1], Path(sys.argv[2]))\nexcept ValueError as error: print(type(error).__name__, error)")
+            "from pathlib import Path\n"
+            "try: read(sys.argv[1], Path(sys.argv[2]))\nexcept ValueError as error: print(type(error).__name__, error)")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log.csv"), str(tmp_path / "staged")], capture_output=True, text=True,
                           timeout=120, cwd=Path(__file__).parent.parent.parent)
     assert "DataError" in done.stdout and "File too large" in done.stdout, done.stderr
     assert not (tmp_path / "staged").exists()
+
+
+def test_what_a_killed_process_left_is_never_taken_for_a_staged_file(tmp_path):
+    # given a child process that was killed while it transcoded
+    (tmp_path / "log.csv").write_bytes((ROWS * 60).encode("utf-16"))
+    staged = tmp_path / "staged"
+    code = "import sys; from pathlib import Path; from tests.data.test_sources_text import read; read(sys.argv[1], Path(sys.argv[2]))"
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log.csv"), str(staged)], cwd=Path(__file__).parent.parent.parent)
+    while not (parts := list(staged.rglob(".*.part"))) and child.poll() is None:
+        time.sleep(0.001)
+    child.kill()
+    child.wait()
+    assert parts and child.returncode == -signal.SIGKILL and not list(staged.rglob("log.csv"))
+    # then the next read is whole, and its file the only one
+    assert len(read(tmp_path / "log.csv", staged)) == (ROWS * 60).count("\n") - 1
+    assert [p.name for p in staged.rglob("*") if p.is_file()] == ["log.csv"]
 
 
 def test_a_declared_format_reads_any_name_and_scan_alone_reads_what_needs_no_staging(tmp_path):

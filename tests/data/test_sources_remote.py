@@ -18,7 +18,7 @@ from tests.data.test_sources_text import compress, data, read
 def server():
     """moto's S3 on a free port of this machine."""
     pytest.importorskip("s3fs", reason="needs pip install 'recllm[s3]'")
-    servers = pytest.importorskip("moto.server", reason="needs pip install 'moto[server]'")
+    servers = pytest.importorskip("moto.server", reason="needs pip install moto flask flask-cors")
     running = servers.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()

@@ -6,6 +6,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import uuid
 from contextlib import closing
@@ -22,7 +23,7 @@ import pytest
 from recllm.data.sources.places import shown
 from recllm.data.sources.scan import scan
 from recllm.data.sources.stage import source_state, stage
-from recllm.errors import DataError
+from recllm.errors import DataError, MissingExtraError
 from tests.data.test_sources_text import data, read
 
 TABLE = pa.table({"user": ["0017", "u2"], "n": pa.array([2**63 - 1, None]), "half": [0.5, 17.0], "tags": [["a", "b"], []]})
@@ -171,7 +172,8 @@ def test_postgres_values_of_every_type(tmp_path, postgres):
         CREATE TABLE sales."Events" ("user" text, n bigint, half float8, ok boolean, at timestamptz, naive timestamp, day date, id uuid,
             price numeric(20, 4), device jsonb, tags text[], kind sales.kind)""", """
         INSERT INTO sales."Events" VALUES ('0017', 9223372036854775807, 0.1, true, '2026-03-01 12:00:00.123+02', '2026-03-01 12:00:00',
-            '2026-03-01', '00000000-0000-0000-0000-00000000000a', 12345678901234.5678, '{"os": "iOS"}', '{a,"b c"}', 'buy')""", 'INSERT INTO sales."Events" VALUES (\'u2\')')
+            '2026-03-01', '00000000-0000-0000-0000-00000000000a', 12345678901234.5678, '{"os": "iOS"}', '{a,"b c"}', 'buy')""",
+        """INSERT INTO sales."Events" VALUES ('u2')""")
     source = f"{postgres}?table=sales.Events"
     (first, second) = read(source, tmp_path / "staged", wanted=["device.os"])
     assert first[:4] == ("0017", str(2**63 - 1), "0.1", "true") and second == ("u2", *[None] * 12)
@@ -211,4 +213,18 @@ def test_what_postgres_cannot_give_is_one_line_without_the_password(tmp_path, po
         said = str(error.value)
         assert "\n" not in said and "***" in said and not any(p in said for p in ("s3cr", "wr0ng", "%3At"))
         assert not (tmp_path / "staged").exists()
+    for odd in ("pa/ss", "pa@ss", "pa?ss", "p#a@ss"):
+        with pytest.raises(DataError, match="expected a password in which / . # @ are written as") as error:
+            read(f"postgresql://shop:{odd}@127.0.0.1/db?table=x", tmp_path / "staged")
+        assert not any(part in str(error.value) for part in ("pa/", "pa@", "ss@", "pa?", "p#"))
     assert shown("postgresql://u@h/db?password=abc&table=t") == "postgresql://u@h/db?password=***&table=t"
+
+
+@pytest.mark.parametrize("module, source, expected", [
+    ("adbc_driver_postgresql", "postgresql://u:pw@h/db?table=t", r"pip install 'recllm\[postgres\]'"),
+    ("datasets", "owner/name", r"pip install 'recllm\[hub\]'")])
+def test_an_extra_that_is_not_installed_is_named(tmp_path, monkeypatch, module, source, expected):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=expected):
+        read(source, tmp_path / "staged", format="datasets")
+    assert not (tmp_path / "staged").exists()

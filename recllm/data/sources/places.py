@@ -23,9 +23,15 @@ def scheme(source: str) -> str | None:
 
 def shown(source: str) -> str:
     """A source as it may be printed: without its password."""
-    parts = urlsplit(source) if scheme(source) else None
-    secrets = [v for k, v in parse_qsl(parts.query) if k == "password"] if parts else []
-    return without_secrets(source, [*secrets, *([parts.password] if parts and parts.password else [])])
+    if scheme(source) is None:
+        return source
+    return without_secrets(re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", source) if "@" in source else source, passwords(source))
+
+
+def passwords(source: str) -> list[str]:
+    """What must not be printed of a URL."""
+    parts = urlsplit(source)
+    return [value for key, value in parse_qsl(parts.query) if key == "password"] + ([parts.password] if parts.password else [])
 
 
 def without_secrets(message: str, secrets: list[str]) -> str:

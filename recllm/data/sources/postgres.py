@@ -3,6 +3,7 @@
 A source is `postgresql://user:password@host/database?table=schema.events` or `...?query=SELECT ...`; other options go to libpq.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -10,10 +11,11 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import pyarrow as pa
 
 from recllm.data.sources.arrow import write_batches
-from recllm.data.sources.places import shown, without_secrets
+from recllm.data.sources.places import passwords, shown, without_secrets
 from recllm.errors import DataError, MissingExtraError
 
 SCHEMES = ("postgresql", "postgres")
+ODD_PASSWORD = re.compile(r"\w+://[^:/?#@]*:([^@/]*[/?#][^=]*@|[^/?#]*@[^/?#]*@)")
 STATE = """SELECT CAST(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END AS text)"""
 
 
@@ -29,6 +31,8 @@ def _adbc() -> Any:
 def parts_of(source: str) -> tuple[str, str]:
     """(connection URL, SELECT). Raises DataError where neither a table nor a query is named, or both."""
     parts = urlsplit(source)
+    if ODD_PASSWORD.match(source):  # libpq would print a part of it
+        raise DataError(f"{shown(source)}: expected a password in which / ? # @ are written as %2F %3F %23 %40")
     options = parse_qsl(parts.query, keep_blank_values=True)
     named = [(key, value) for key, value in options if key in ("table", "query")]
     if len(named) != 1 or not named[0][1]:
@@ -54,9 +58,7 @@ def _column(field: pa.Field) -> str:
 
 
 def _fail(source: str, error: Exception) -> DataError:
-    url = urlsplit(source)
-    secrets = [value for key, value in parse_qsl(url.query) if key == "password"] + ([url.password] if url.password else [])
-    return DataError(f"{shown(source)}: could not read it: {without_secrets(str(error), secrets)[:300]}")
+    return DataError(f"{shown(source)}: could not read it: {without_secrets(str(error), passwords(source))[:300]}")
 
 
 def state_of(source: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
-from recllm.data.sources.places import is_table, key_values, scheme, without_secrets
+from recllm.data.sources.places import is_table, key_values, passwords, scheme, shown, without_secrets
 from recllm.data.whole import whole_file, whole_folder
 from recllm.errors import DataError, MissingExtraError
 
@@ -21,22 +21,28 @@ MARK = "fingerprint"  # the file of a prepared folder that says that it is whole
 State = tuple[int, str]
 
 
+def _secrets(storage: Mapping[str, Any]) -> list[str]:
+    """Values of options that hold a key, a token or a password, at any depth."""
+    deeper = [value for option in storage.values() if isinstance(option, Mapping) for value in _secrets(option)]
+    return [str(value) for key, value in storage.items() if isinstance(value, str) and any(word in key.lower() for word in SECRET)] + deeper
+
+
 @contextmanager
 def _clear(url: str, storage: Mapping[str, Any]) -> Iterator[None]:
     """What a file system raises, as one line without secrets."""
+    secrets = [*passwords(url), *_secrets(storage)]
     try:
         yield
     except ImportError as error:
         package = EXTRAS.get(scheme(url) or "")
         wanted = f"pip install {package}" if package else without_secrets(str(error), [])
-        raise MissingExtraError(f"{url}: its file system is not installed: {wanted}") from None
+        raise MissingExtraError(f"{shown(url)}: its file system is not installed: {wanted}") from None
     except DataError:
         raise
     # each file system has its own errors: botocore's are no OSErrors; none of them is ours
     except Exception as error:
-        secrets = [str(value) for key, value in storage.items() if any(word in key.lower() for word in SECRET)]
         said = without_secrets(f"{type(error).__name__}: {error}", secrets)[:300]
-        raise DataError(f"{url}: could not be reached or read: {said}: check the URL and data.storage") from None
+        raise DataError(f"{shown(url)}: could not be reached or read: {said}: check the URL and data.storage") from None
 
 
 def _open(url: str, storage: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -63,7 +69,7 @@ def remote_files(url: str, storage: Mapping[str, Any]) -> dict[str, State]:
         else:
             found = [path] if system.exists(path) else []
         if not found:
-            raise DataError(f"expected a file at {url}, found none: check the URL in the config's data section")
+            raise DataError(f"expected a file at {shown(url)}, found none: check the URL in the config's data section")
         return {name: _state(system.info(name)) for name in sorted(found)}
 
 
@@ -79,8 +85,8 @@ def fetch_file(url: str, name: str, state: State, folder: Path, storage: Mapping
             system.invalidate_cache()
             now, size = _state(system.info(name)), part.stat().st_size
             if now != state or size != state[0]:
-                raise DataError(f"{url}: expected a file that stands still, found one that changed while it was read ({state[0]} bytes "
-                                f"before, {now[0]} after, {size} read): wait until it is written")
+                raise DataError(f"{shown(url)}: expected a file that stands still, found one that changed while it was read "
+                                f"({state[0]} bytes before, {now[0]} after, {size} read): wait until it is written")
     return target
 
 
@@ -105,7 +111,7 @@ def upload_folder(local: Path, url: str, storage: Mapping[str, Any] | None = Non
             system.put_file(str(path), name)
             system.invalidate_cache()
             if int(system.info(name)["size"]) != path.stat().st_size:
-                raise DataError(f"{url}: {path.name} did not arrive whole: copy it again")
+                raise DataError(f"{shown(url)}: {path.name} did not arrive whole: copy it again")
 
 
 def fetch_folder(url: str, local: Path, storage: Mapping[str, Any] | None = None) -> None:
@@ -116,7 +122,8 @@ def fetch_folder(url: str, local: Path, storage: Mapping[str, Any] | None = None
         system, root = _open(url, storage)
         root = root.rstrip("/")
         if not system.exists(f"{root}/{MARK}"):
-            raise DataError(f"{url}: expected a prepared folder with its {MARK}, found none: it is not there, or was copied only in part")
+            raise DataError(f"{shown(url)}: expected a prepared folder with its {MARK}, found none: it is not there, or was "
+                            "copied only in part")
         mark = system.cat_file(f"{root}/{MARK}")
         with whole_folder(local) as part:
             for name in system.find(root):
@@ -125,4 +132,4 @@ def fetch_folder(url: str, local: Path, storage: Mapping[str, Any] | None = None
                 system.get_file(name, str(target))
             system.invalidate_cache()
             if not system.exists(f"{root}/{MARK}") or system.cat_file(f"{root}/{MARK}") != mark or (part / MARK).read_bytes() != mark:
-                raise DataError(f"{url}: was written anew while it was copied: copy it again")
+                raise DataError(f"{shown(url)}: was written anew while it was copied: copy it again")

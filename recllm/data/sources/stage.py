@@ -19,6 +19,7 @@ from recllm.data.sources.scan import ADAPTERS
 from recllm.data.sources.sqlite import sqlite_to_parquet, state_files
 from recllm.data.sources.text import encoding_of, transcode
 from recllm.data.sources.watch import Unchanged
+from recllm.data.whole import remove_leftovers
 from recllm.errors import DataError
 
 State = tuple[int, str]
@@ -99,6 +100,7 @@ class _own:
 
     def __enter__(self) -> Path:
         self.path.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.path)
         return self.path
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
