@@ -48,8 +48,9 @@ def check_columns(found: list[str], needed: dict[str, str], where: str) -> None:
 
 def load_raw(connection: duckdb.DuckDBPyConnection, config: Config, path: str) -> int:
     """Table `typed`: line, raw (JSON text), broken (rule or NULL) and one column per role. Returns the number of rows read."""
-    relation = scan(connection, path, format=config.data.format, delimiter=config.data.delimiter)
-    check_columns(columns_of(connection, relation, path), required_columns(config.columns), path)
+    needed = required_columns(config.columns)
+    relation = scan(connection, path, format=config.data.format, delimiter=config.data.delimiter, wanted=tuple(needed.values()))
+    check_columns(columns_of(connection, relation, path), needed, path)
     try:
         connection.execute(f"CREATE TEMP TABLE raw AS SELECT row_number() OVER () AS {SEEN}, * FROM {relation}")
     except duckdb.Error as error:

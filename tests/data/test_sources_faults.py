@@ -126,8 +126,8 @@ def test_files_and_folders_that_may_not_be_read(open_folder):
     closed = [open_folder / "log.csv", open_folder / "log" / "day=b"]
     for p in closed:
         p.chmod(0)
-    sources = [open_folder / "log.csv", open_folder / "log", open_folder / "log" / "day=b" / "log.csv", open_folder / "log" / "day=b" / "*.csv",
-               open_folder / "open.csv"]
+    sources = [open_folder / "log.csv", open_folder / "log", open_folder / "log" / "day=b" / "log.csv",
+               open_folder / "log" / "day=b" / "*.csv", open_folder / "open.csv"]
     try:
         root = Path(__file__).parent.parent.parent
         done = subprocess.run([sys.executable, "-c", FORBIDDEN, str(root), str(open_folder / "staged"),
@@ -169,7 +169,7 @@ def test_unchanged_around_any_read(tmp_path, change):
     path.write_text("user\nu1\n", encoding="utf-8")
     with Unchanged(path, tmp_path / "other.csv"):
         path.read_text(encoding="utf-8")
-    with pytest.raises(DataError, match="log.csv: expected a file that stands still.*changed while it was read.*9|8 bytes before"):
+    with pytest.raises(DataError, match="log.csv: expected a file that stands still.*changed while it was read .8 bytes before"):
         with Unchanged(path):
             if change == "grows":
                 with path.open("a", encoding="utf-8") as file:

@@ -1,18 +1,24 @@
 """Any log as text: delimiters, encodings, compression, nested JSON, partitioned folders; each becomes the same rows."""
 
 import gzip
+import io
 import json
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as parquet
 import pytest
 from pydantic import ValidationError
 
 from recllm.config.sections import DataConfig
+from recllm.data.prepare import prepare
 from recllm.data.sources.files import reading
 from recllm.data.sources.scan import scan
 from recllm.data.sources.stage import source_state, stage
 from recllm.errors import DataError
+from tests.conftest import small_log
 
 LINES = ["user,item,city", "0017,i1,Tromsø", '9223372036854775807,i2,"Oslo, by the ""fjord"""', "u3,i3,Łódź"]
 ROWS = [("0017", "i1", "Tromsø"), ("9223372036854775807", "i2", 'Oslo, by the "fjord"'), ("u3", "i3", "Łódź")]
@@ -90,7 +96,7 @@ def test_an_encoding_that_is_not_declared_or_wrong_is_one_line(tmp_path):
     with pytest.raises(DataError, match="found a zero in every few bytes: declare data.encoding"):
         read(tmp_path / "other.csv", tmp_path / "staged")
     (tmp_path / "wrong.csv").write_bytes(TEXT.encode("utf-8"))
-    with pytest.raises(DataError, match="expected text in ascii|expected text in cp1252|expected text in shift_jis.*change data.encoding"):
+    with pytest.raises(DataError, match="expected text in shift_jis.*change data.encoding"):
         read(tmp_path / "wrong.csv", tmp_path / "two", encoding="shift_jis")
     assert not (tmp_path / "two").exists()
     for odd in ("latin-one", "base64"):
@@ -122,16 +128,11 @@ def test_nested_fields_of_json_lines_are_columns_by_path(tmp_path, suffix, encod
 @pytest.mark.parametrize("name", ["log.parquet", "log.feather", "log.csv"])
 def test_nested_fields_of_tables_are_columns_by_path(tmp_path, name):
     # given structs and lists in Parquet and Arrow, and JSON text in CSV
-    import pandas as pd
-
     records = [{**r, "items": [{**i, "id": i["id"] % 2**63} for i in r["items"]]} if "items" in r else r for r in RECORDS]
     first = str(12345678901234567890 % 2**63)
     if name == "log.csv":
         pd.DataFrame([{k: v if k == "user" else json.dumps(v) for k, v in r.items()} for r in records]).to_csv(tmp_path / name, index=False)
     else:
-        import pyarrow.feather as feather
-        import pyarrow.parquet as parquet
-
         {"log.parquet": parquet.write_table, "log.feather": feather.write_feather}[name](pa.Table.from_pylist(records), tmp_path / name)
     expected = [tuple(first if cell == "12345678901234567890" else cell for cell in row) for row in FOUND]
     assert read(tmp_path / name, tmp_path / "staged", wanted=PATHS, columns=SELECT) == expected
@@ -149,8 +150,6 @@ def test_a_path_that_no_row_has_is_not_offered_and_a_plain_column_goes_first(tmp
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "parquet"])
 @pytest.mark.parametrize("encoding", [None, "utf-16"])
 def test_partitioned_folders_have_their_key_as_a_column(tmp_path, suffix, encoding):
-    import pandas as pd
-
     if encoding and suffix == "parquet":
         encoding = None
     for day, users in (("2026-01-01", ["u1", "u2"]), ("2026-01-02", ["u3"])):
@@ -183,3 +182,31 @@ def test_a_glob_is_its_files_in_order_and_a_name_with_brackets_is_itself(tmp_pat
     assert source_state(data(), f"{tmp_path}/*.csv.gz") != before
     with pytest.raises(DataError, match="expected a file at .*none-.*found none"):
         read(tmp_path / "none-*.csv", tmp_path / "staged")
+
+
+def test_a_schema_names_nested_columns_by_path(shop, tmp_path):
+    # given the small log and its items as JSON Lines with objects and lists in them
+    frame = pd.read_csv(io.StringIO(small_log()), dtype=str)
+    nested = [{"who": {"id": row["user_id"]}, "shown": [{"id": row["item_id"]}], "at": row["ts"],
+               "device": {"name": row["device"], "sensor": {"t": float(row["temperature"])}}, "clicked": {"value": int(row["click"])}}
+              for row in frame.to_dict("records")]
+    items = "".join(json.dumps({"item": {"id": f"i{k}", "tags": ["a", f"t{k}"]}}) + "\n" for k in range(7))
+    schema = {"user": "who.id", "item": "shown[0].id", "time": "at", "request": None,
+              "context": {"device": {"column": "device.name"}, "temperature": {"kind": "number", "column": "device.sensor.t"}},
+              "outcomes": {"click": {"kind": "binary", "column": "clicked.value"}}}
+    config = shop("".join(json.dumps(row) + "\n" for row in nested), name="log.jsonl", schema=schema)
+    report = prepare(config)
+    # then its rows are those of the flat log
+    assert report.dropped == {} and report.mended == {}
+    found = pd.concat(pd.read_parquet(p) for p in (config.prepared / "data").glob("*.parquet"))
+    columns = ["user", "item", "device", "temperature", "click"]
+    flat = frame.rename(columns={"user_id": "user", "item_id": "item"})[columns].astype({"temperature": float, "click": float})
+    assert sorted(found[columns].values.tolist()) == sorted(flat.values.tolist())
+    # and a path that is nowhere is an error that names it; items have theirs
+    with pytest.raises(DataError, match='column "device.nam" is not in .*Schema: context.device'):
+        prepare(shop("".join(json.dumps(row) + "\n" for row in nested), name="log.jsonl",
+                     schema={**schema, "context": {"device": {"column": "device.nam"}}}))
+    (tmp_path / "things.jsonl").write_text(items, encoding="utf-8")
+    connection = duckdb.connect()
+    relation = scan(connection, tmp_path / "things.jsonl", wanted=["item.id", "item.tags"])
+    assert connection.sql(f'SELECT "item.id", "item.tags" FROM {relation}').fetchall()[1] == ("i1", '["a","t1"]')
