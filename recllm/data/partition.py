@@ -31,7 +31,7 @@ def rejected_lines(connection: duckdb.DuckDBPyConnection) -> str | None:
     tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if "reject_errors" not in tables:
         return None
-    return "SELECT CAST(line AS BIGINT) AS line, coalesce(any_value(csv_line), '') AS content FROM reject_errors GROUP BY line ORDER BY line"
+    return "SELECT CAST(line AS BIGINT) AS line, coalesce(any_value(csv_line), '') AS content FROM reject_errors GROUP BY ALL ORDER BY 1"
 
 
 class Partition:
@@ -103,7 +103,7 @@ class Partition:
         write_files(connection, [file])
         connection.execute(f"""CREATE TEMP TABLE lost AS
             SELECT path AS file, line, reason, raw AS row FROM ({lines_of('SELECT row, reason, raw FROM recllm_broken')})
-            UNION ALL SELECT {literal(file.path)}, line, 'malformed_line', content FROM refused""")
+            UNION ALL SELECT {literal(file.label)}, line, 'malformed_line', content FROM refused""")
         self.rows += int(connection.execute("SELECT count(*) FROM refused").fetchall()[0][0])
         self.dropped.update(dict(connection.execute("SELECT reason, count(*) FROM lost GROUP BY reason").fetchall()))
         self.problems = connection.execute(f"SELECT line, reason, row FROM lost ORDER BY line LIMIT {SHOWN}").fetchall()
@@ -118,14 +118,14 @@ class RawFile:
     """A file of the log: its place among them, and how many lines stand before its first row."""
 
     place: int
-    path: str
+    label: str
     header: int
 
 
 def write_files(connection: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
     """Table `files` (file, path, header), for `lines_of`."""
     connection.execute("CREATE TEMP TABLE files(file BIGINT, path VARCHAR, header BIGINT)")
-    connection.executemany("INSERT INTO files VALUES (?, ?, ?)", [(f.place, f.path, f.header) for f in files])
+    connection.executemany("INSERT INTO files VALUES (?, ?, ?)", [(f.place, f.label, f.header) for f in files])
 
 
 def lines_of(rows: str) -> str:

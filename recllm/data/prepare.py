@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,12 +26,16 @@ from recllm.data.negatives import DrawnResult, NegativesTask, PoolTask, draw_neg
 from recllm.data.report import Report
 from recllm.data.rule_checks import check_rules, check_shares
 from recllm.data.scatter import ScatterResult, ScatterTask, parts, raw_file, scatter, total
+from recllm.data.sources.places import shown
+from recllm.data.sources.scan import ADAPTERS
+from recllm.data.sources.stage import source_state, stage
 from recllm.data.tables import TablesResult, TablesTask, check_tables, write_tables
 from recllm.data.work import FINGERPRINT, Work
 from recllm.errors import DataError
 
 ROWS_PER_SHARD = 800_000
-HOW = {"workers", "memory", "executor", "executor_options"}  # settings that do not change what is written
+HOW = {"workers", "memory", "executor", "executor_options", "storage"}  # settings that do not change what is written
+TABLES = ("interactions", "users", "items", "relations")
 BYTES_PER_ROW = 100  # of a text file, compressed ones a fifth
 Say = Callable[[str], None]
 
@@ -41,9 +46,7 @@ def _quiet(_: str) -> None:
 
 def fingerprint(config: Config) -> str:
     """Hash of the data and schema sections and of the sources' sizes and times: equal means the prepared folder still holds."""
-    named = [Path(p) for p in (*config.data.interactions, *config.data.users, *config.data.items, *config.data.relations)]
-    sources = [file for p in named for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
-    facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else (str(p), 0, 0) for p in sources]
+    facts = [source_state(config.data, source) for name in TABLES for source in getattr(config.data, name)]
     simulated = config.data.format == "simulate"
     data = config.data.model_dump(mode="json", exclude=HOW | (set() if simulated else {"simulate"}))
     data["rules"] = {name: value for name, value in data["rules"].items() if name not in ("max_dropped", "confirmed")}
@@ -72,7 +75,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
         say(f"{target} is up to date")
         return Report.read_from(target)
     with Work(target, mark) as work, opened(executor or executor_of(config.data)) as running:
-        _fill(_dated(config, work), work, running, say)
+        _fill(_staged(_dated(config, work)), work, running, say)
         work.finish(KEPT)
     return Report.read_from(target)
 
@@ -81,10 +84,11 @@ def check(config: Config, executor: Executor | None = None) -> list[tuple[str, S
     """Read and judge every interaction file without writing anything. Raises DataError as `prepare` does."""
     _simulated(config)
     check_rules(config)
-    check_tables(config)
-    tasks = [ScatterTask(config, path, index, index, None, 1) for index, path in enumerate(config.data.interactions)]
+    log = _staged(config)
+    check_tables(log.config)
+    tasks = [ScatterTask(log.config, path, label, index, index, None, 1) for index, (path, label) in enumerate(log.files)]
     results = (executor or executor_of(config.data)).run(scatter, tasks)
-    return list(zip(config.data.interactions, results, strict=True))
+    return [(label, result) for (_, label), result in zip(log.files, results, strict=True)]
 
 
 def _simulated(config: Config) -> None:
@@ -93,6 +97,29 @@ def _simulated(config: Config) -> None:
         from recllm.data.simulate import simulate
 
         simulate(Path(config.data.interactions[0]).parent, **config.data.simulate.model_dump())
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A config whose tables are local files, and the log's files as (path, name of the source)."""
+
+    config: Config
+    files: list[tuple[str, str]]
+
+
+def _staged(config: Config) -> Staged:
+    """Everything that is no file that DuckDB reads, made one in `<folder>/staged`. Raises DataError for a source that cannot be read."""
+    local, labels = {}, []
+    for table in TABLES:
+        found = {source: [source] if config.data.format in ADAPTERS else stage(config.data, source, config.folder / "staged")
+                 for source in getattr(config.data, table)}
+        local[table] = [path for paths in found.values() for path in paths]
+        if table == "interactions":
+            labels = [shown(source) if len(paths) == 1 else path for source, paths in found.items() for path in paths]
+    if not local["interactions"]:
+        raise DataError(f"data.interactions: expected files, found none in {', '.join(map(shown, config.data.interactions))}")
+    data = config.data.model_copy(update=local)
+    return Staged(config.model_copy(update={"data": data}), list(zip(local["interactions"], labels, strict=True)))
 
 
 def _dated(config: Config, work: Work) -> Config:
@@ -117,17 +144,17 @@ def _rows(config: Config, path: str) -> int:
     return rows
 
 
-def _fill(config: Config, work: Work, executor: Executor, say: Say) -> None:
+def _fill(log: Staged, work: Work, executor: Executor, say: Say) -> None:
     """Do every step that is not done yet."""
-    paths, folder = config.data.interactions, work.folder
+    config, paths, folder = log.config, log.config.data.interactions, work.folder
     # the log alone decides how many shards there are: bytes depend on it, and which negatives are drawn
     shards = config.data.shards or max(2, sum(_rows(config, p) for p in paths) // ROWS_PER_SHARD + 1)
     memory = share(config.data.memory, config.data.workers)
     say(f"reading {len(paths)} file(s) into {shards} shards")
-    ranges = [(file, path, rows) for file, path in enumerate(paths) for rows in parts(config, path)]
-    scattered = work.run(executor, scatter, [ScatterTask(config, path, file, index, folder, shards, memory, rows)
-                                             for index, (file, path, rows) in enumerate(ranges)], ScatterResult, say)
-    _require_rows(scattered, paths)
+    ranges = [(file, path, label, rows) for file, (path, label) in enumerate(log.files) for rows in parts(config, path)]
+    scattered = work.run(executor, scatter, [ScatterTask(config, path, label, file, index, folder, shards, memory, rows)
+                                             for index, (file, path, label, rows) in enumerate(ranges)], ScatterResult, say)
+    _require_rows(scattered, [label for _, label in log.files])
     read, dropped = sum(s.rows for s in scattered), total([s.dropped for s in scattered])
     check_shares(config, read, dropped, folder / "dropped")
     hours = Counter[int]()
@@ -136,7 +163,7 @@ def _fill(config: Config, work: Work, executor: Executor, say: Say) -> None:
     validation, test, end = cut(config.data.split, hours, sorted((folder / "buckets").glob("*/times.bin")))
     tables = work.run(LocalExecutor(1), write_tables, [TablesTask(config, folder)], TablesResult, say)[0]
     say("ordering timelines, computing what was known when")
-    files = tuple(raw_file(config, path, file) for file, path in enumerate(paths))
+    files = tuple(raw_file(config, path, file, label) for file, (path, label) in enumerate(log.files))
     used = sorted({int(p.stem) for p in (folder / "buckets").glob("*/*.arrow") if p.stem != "broken"})
     gathered = work.run(executor, gather, [GatherTask(config, bucket, shards, folder, files, (validation, test), end, memory)
                                            for bucket in used], GatherResult, say)

@@ -7,8 +7,7 @@ from typing import Any
 
 import duckdb
 
-from recllm.config import Config
-from recllm.config.sections import CustomRule
+from recllm.config import Config, CustomRule
 from recllm.data.engine import connect
 from recllm.data.rules import OTHER_RULES, reasons, row_rules
 from recllm.data.shapes import raw_columns, shape, typed_columns
@@ -118,15 +117,14 @@ def check_shares(config: Config, read: int, dropped: dict[str, int], folder: Pat
     words, figures, lines = reasons(config.columns, limits), [], []
     for rule in sorted(over, key=lambda name: -dropped[name]):
         figures.append(f"{rule} ({words.get(rule, rule)}): {dropped[rule]:,} of {read:,}, {dropped[rule] / read:.1%}")
-        lines += _first_lines(config, rule, folder)
+        lines += _first_lines(rule, folder)
     raise StoppedError(f"data.rules.max_dropped: expected each rule to drop at most {limits.max_dropped:.0%} of the rows read, found "
                     f"{'; '.join(figures)}. Correct the log or its schema, or confirm that these rows may go: data.rules.confirmed: "
                     f"[{', '.join(over)}]. First of them: {'; '.join(lines)}")
 
 
-def _first_lines(config: Config, rule: str, folder: Path) -> list[str]:
+def _first_lines(rule: str, folder: Path) -> list[str]:
     """`file:line: row` of the first rows that a rule dropped."""
-    files = ", ".join(literal(path) for path in config.data.interactions)
-    rows = connect().execute(f"""SELECT file, line, "row" FROM read_parquet({literal(folder / '*.parquet')}, union_by_name=true)
-                                 WHERE reason = {literal(rule)} AND file IN ({files}) ORDER BY file, line LIMIT {LINES_SHOWN}""").fetchall()
+    rows = connect().execute(f"""SELECT file, line, "row" FROM read_parquet({literal(folder / '*-*.parquet')}, union_by_name=true)
+                                 WHERE reason = {literal(rule)} ORDER BY file, line LIMIT {LINES_SHOWN}""").fetchall()
     return [f"{file}:{line}: {' '.join(str(row or '').split())[:120]}" for file, line, row in rows]

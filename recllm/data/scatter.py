@@ -16,19 +16,22 @@ from recllm.data.engine import connect
 from recllm.data.partition import ENTRY, FILE, Partition, RawFile
 from recllm.data.rules import first_broken, row_rules
 from recllm.data.shapes import is_odd, lists, lowered, raw_columns, shape, typed_columns
-from recllm.data.sources.files import as_text_relation, columns_of, detect, literal, quote
+from recllm.data.sources.files import as_text_relation, columns_of, detect, literal, quote, reading
+from recllm.data.sources.places import key_values
 from recllm.data.sources.scan import ADAPTERS, scan
+from recllm.data.sources.watch import Unchanged
 from recllm.errors import DataError, did_you_mean
 
 SEEN = "recllm_seen"  # our own columns beside the file's, under names that no file has
 ROWS_PER_TASK = 2_000_000  # of one Parquet file; larger ones are read in parts
-HEADERLESS = ("jsonl", "parquet", "datasets")
+HEADERLESS = ("jsonl", "parquet", "datasets", "arrow", "sqlite")
 
 
 @dataclass(frozen=True)
 class ScatterTask:
     config: Config
     path: str
+    label: str  # the source as it is named to the user
     file: int  # place of the file in the log
     index: int  # place of this task among all
     folder: Path | None  # None: only count
@@ -54,15 +57,17 @@ def check_columns(found: list[str], needed: dict[str, str], where: str) -> None:
             raise DataError(f'column "{column}" is not in {where} (has: {", ".join(found)}).{did_you_mean(column, found)} Schema: {key}')
 
 
-def raw_file(config: Config, path: str, place: int) -> RawFile:
-    headerless = config.data.format not in ADAPTERS and detect(Path(path), config.data.format) in HEADERLESS
-    return RawFile(place, path, 0 if headerless else 1)
+def raw_file(config: Config, path: str, place: int, label: str) -> RawFile:
+    """The file as dropped rows name it: `label` is the source, where the path is its staged form."""
+    staged = Path(path).suffix == ".parquet"
+    headerless = config.data.format not in ADAPTERS and (staged or detect(Path(path), config.data.format) in HEADERLESS)
+    return RawFile(place, label, 0 if headerless else 1)
 
 
 def parts(config: Config, path: str) -> list[tuple[int, int] | None]:
     """Row ranges of a large Parquet file, along its row groups; one None for everything else."""
     file = Path(path)
-    if config.data.format in ADAPTERS or not file.is_file() or file.stat().st_size == 0 or detect(file, config.data.format) != "parquet":
+    if config.data.format in ADAPTERS or file.suffix not in (".parquet", ".pq") or not file.is_file() or key_values(file):
         return [None]
     try:
         meta = pq.ParquetFile(file).metadata
@@ -80,14 +85,14 @@ def parts(config: Config, path: str) -> list[tuple[int, int] | None]:
 
 def _numbered(connection: duckdb.DuckDBPyConnection, task: ScatterTask) -> tuple[str, dict[str, str]]:
     """A table expression with SEEN (from 0) before the raw columns, and their types."""
-    data = task.config.data
+    data, wanted = task.config.data, tuple(raw_columns(task.config.columns).values())
     if task.rows:
         first, end = task.rows
         relation = f"read_parquet({literal(task.path)}, file_row_number=true)"
         numbered = (f"(SELECT file_row_number AS {SEEN}, * EXCLUDE (file_row_number) FROM {relation} "
                     f"WHERE file_row_number >= {first} AND file_row_number < {end})")
     else:
-        relation = scan(connection, task.path, format=data.format, delimiter=data.delimiter, typed=True)
+        relation = scan(connection, task.path, format=data.format, delimiter=data.delimiter, wanted=wanted, typed=True)
         numbered = f"(SELECT row_number() OVER () - 1 AS {SEEN}, * FROM {relation})"
     schema = task.config.columns
     check_columns(columns_of(connection, relation, task.path), raw_columns(schema), task.path)
@@ -135,14 +140,10 @@ def scatter(task: ScatterTask) -> ScatterResult:
     """Write the rows that are kept by user bucket, and the dropped ones with their reason; without a folder it only counts."""
     spill = task.folder / "spill" if task.folder else None
     connection = connect(task.config.columns.time.zone, memory=task.memory, spill=spill)
-    numbered, types = _numbered(connection, task)
-    with Partition(task.folder, task.index, task.buckets) as out:
-        try:
-            for batch in connection.sql(_typed(task, numbered, types)).to_arrow_reader(Partition.ROWS):
-                out.add(batch)
-        except duckdb.Error as error:
-            raise DataError(f"{task.path}: could not be read to its end: {str(error).splitlines()[0]}") from None
-        out.refuse(connection, raw_file(task.config, task.path, task.file))
+    with Unchanged(task.path), Partition(task.folder, task.index, task.buckets) as out, reading(task.path):
+        for batch in connection.sql(_typed(task, *_numbered(connection, task))).to_arrow_reader(Partition.ROWS):
+            out.add(batch)
+        out.refuse(connection, raw_file(task.config, task.path, task.file, task.label))
     mended = {f"unreadable_{name}": out.mended[bit] for bit, name in enumerate(_numbers(task.config)) if out.mended[bit]}
     return ScatterResult(out.rows, dict(out.dropped), mended | dict(out.unreadable), out.problems, dict(out.hours), out.kept)
 

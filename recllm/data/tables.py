@@ -57,7 +57,7 @@ def relation_needs(schema: Schema) -> dict[str, str]:
 def _checked(connection: duckdb.DuckDBPyConnection, config: Config, path: str, needed: dict[str, str], table: str) -> str:
     """Table expression of one file that has every declared column."""
     format = "auto" if config.data.format == "simulate" else config.data.format
-    relation = scan(connection, path, format=format, delimiter=config.data.delimiter, table=table)
+    relation = scan(connection, path, format=format, delimiter=config.data.delimiter, table=table, wanted=tuple(needed.values()))
     check_columns(columns_of(connection, relation, path), needed, path)
     return relation_with_numbers(relation, config.columns, table)
 

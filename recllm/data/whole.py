@@ -1,6 +1,8 @@
-"""Files that are either whole or not there: written beside their place, flushed to disk, renamed."""
+"""Files and folders that are either whole or not there: written aside under a temporary name, flushed to
+the disk and renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +17,42 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete the parts that killed processes left below a folder; those of running ones stay."""
+    for part in folder.rglob(".*.part"):
+        try:
+            os.kill(int(part.name.split(".")[-2]), 0)
+        except (ProcessLookupError, ValueError):
+            part.unlink(missing_ok=True)
+        except PermissionError:  # a process of somebody else, and running
+            continue
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` at the end; after an error `path` is as it was before."""
-    part = path.with_name(f".{path.name}.part")
+    """A temporary name to write to, which becomes `path` at the end; after an error `path` is as it was before."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write the same file
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield part
         flush(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which takes the place of `folder` at the end; after an error `folder` is as it was before."""
+    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -79,6 +79,8 @@ class Work:
         mark = self.folder / FINGERPRINT
         if not (mark.is_file() and mark.read_text(encoding="utf-8") == self.mark):
             shutil.rmtree(self.folder, ignore_errors=True)
+        for part in self.folder.rglob(".*.part"):  # of killed tasks: nobody else writes here
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
         for name in STAGES:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         if not mark.is_file():

@@ -103,9 +103,9 @@ def test_a_rule_that_drops_too_much_stops_before_anything_is_replaced(shop):
     assert "bad_time (time is empty or unreadable): 40 of 184, 21.7%" in text and "at most 20%" in text and "\n" not in text
     assert text.count("log.csv:") == 3 and "log.csv:146: {" in text and "never2" in text and "never3" not in text
     assert "data.rules.confirmed: [bad_time]" in text
-    # and the old folder is as it was, with nothing beside it
+    # and the old folder is as it was; what was read is kept, for the case that the rule is confirmed
     assert {path: path.read_bytes() for path in config.prepared.rglob("*") if path.is_file()} == before
-    assert [path.name for path in config.folder.iterdir()] == ["prepared"]
+    assert sorted(path.name for path in config.folder.iterdir()) == [".prepared.work", "prepared"]
     # and it runs where that is confirmed, or more is allowed
     assert prepare(shop(worse, rules={"confirmed": ["bad_time"]})).dropped == {"bad_time": 40}
     assert prepare(shop(worse, rules={"max_dropped": 0.25}), reuse=False).dropped == {"bad_time": 40}

@@ -4,6 +4,7 @@ An adapter of a published log is a module with FILES (table -> names of its file
 `rows(connection, relation, folder, table)`; it gets a line in ADAPTERS.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -16,15 +17,16 @@ ADAPTERS = {"kuairand": kuairand, "deskdrop": deskdrop}
 
 
 def scan(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format: str = "auto", delimiter: str | None = None,
-         table: str = "interactions", typed: bool = False) -> str:
-    """A table expression over one file, or over one `table` of a published log's folder; all columns VARCHAR, unless `typed`: then columns
-    of files that know types keep theirs.
+         table: str = "interactions", wanted: Sequence[str] = (), typed: bool = False) -> str:
+    """A table expression over one local file (recllm/data/sources/stage.py makes any source one), or over one `table` of a published
+    log's folder; all columns VARCHAR, or with `typed` those of Parquet and Arrow in their own types.
 
+    `wanted` names the columns that will be read: paths into nested ones (`device.os`, `items[0].id`) are offered under that name.
     Raises DataError when a file is missing, empty, or cannot be read in its format.
     """
     path = Path(path)
     if format not in ADAPTERS:
-        return scan_file(connection, path, format=format, delimiter=delimiter, typed=typed)
+        return scan_file(connection, path, format=format, delimiter=delimiter, wanted=wanted, typed=typed)
     adapter = ADAPTERS[format]
     if not path.is_dir():
         raise DataError(f"expected the folder of {format} at {path}, found none: README says where it is had (RECLLM_DATA is its root)")
