@@ -32,7 +32,11 @@ class Expected:
     mended: dict[str, int]
     merged: int
     counts: list[Row]  # cumulative item counts by period
-    log_end: int
+    times: list[int]  # of all rows that break no rule by themselves, sorted
+
+    @property
+    def log_end(self) -> int:
+        return self.times[-1]
 
 
 # ---- one cell
@@ -134,8 +138,8 @@ def typed(cells: dict[str, str | None], schema: Schema) -> Row:
 def broken(row: Row, config: Config) -> str | None:
     """The first rule that a row breaks by itself."""
     limits, schema = config.data.rules, config.columns
-    first = _utc(limits.min_time)
-    last = _utc(limits.max_time) if limits.max_time else (datetime.now(UTC) - EPOCH) // MS + DAY
+    first = utc(limits.min_time)
+    last = utc(limits.max_time) if limits.max_time else (datetime.now(UTC) - EPOCH) // MS + DAY
     if row["user"] is None or row["item"] is None:
         return "missing_user" if row["user"] is None else "missing_item"
     if row["time"] is None:
@@ -159,7 +163,7 @@ def broken(row: Row, config: Config) -> str | None:
     return None
 
 
-def _utc(iso: str) -> int:
+def utc(iso: str) -> int:
     found = datetime.fromisoformat(iso)
     return ((found if found.tzinfo else found.replace(tzinfo=UTC)) - EPOCH) // MS
 
@@ -257,6 +261,13 @@ def finish(timeline: list[Row], schema: Schema, cuts: tuple[int, int], log_end: 
     return timeline
 
 
+def first_moments(times: list[int], validation: float, test: float) -> tuple[int, int]:
+    """First moments of validation and test by fractions of the rows: the discrete quantiles of their sorted times."""
+    shares = (1 - validation - test, 1 - test)
+    first, second = (times[max(math.ceil(round(share * len(times), 9)) - 1, 0)] for share in shares)
+    return first, second
+
+
 def item_counts(rows: list[Row], config: Config) -> list[Row]:
     """Events and outcome sums of each item up to each period's end in which they changed; booked when they are known."""
     names = [name for name, spec in config.columns.outcomes.items() if not spec.derived]
@@ -290,13 +301,13 @@ def expect(raw: list[dict[str, str | None]], config: Config, cuts: tuple[int, in
     judged = [(pair, broken(pair[1], config)) for pair in pairs]
     reasons.update(reason for _, reason in judged if reason)
     kept = [pair for pair, reason in judged if reason is None]
-    unknown, log_end = mended(kept, schema), max((row["time"] for _, row in kept), default=0)
+    unknown, times = mended(kept, schema), sorted(row["time"] for _, row in kept)
     verdicts = judge(kept, config, items or set(), users or set())
     reasons.update(reason for reason in verdicts if reason)
     events = [row for (_, row), reason in zip(kept, verdicts, strict=True) if reason is None]
     single = merge(events, schema)
-    rows = [row for timeline in timelines(single) for row in finish(timeline, schema, cuts, log_end)]
-    return Expected(len(raw), rows, dict(reasons), unknown, len(events) - len(single), item_counts(rows, config), log_end)
+    rows = [row for timeline in timelines(single) for row in finish(timeline, schema, cuts, times[-1])]
+    return Expected(len(raw), rows, dict(reasons), unknown, len(events) - len(single), item_counts(rows, config), times)
 
 
 # ---- what was prepared
@@ -318,8 +329,8 @@ def equal(found: Any, expected: Any) -> bool:
 
 def differences(folder: Path, report: Any, expected: Expected) -> list[str]:
     """One line for every quantity of a prepared folder that is not what was expected."""
-    numbers = [("read", report.read, expected.read), ("dropped", report.dropped, expected.dropped), ("rows", report.rows, len(expected.rows)),
-               ("mended", report.mended, expected.mended), ("merged", report.merged, expected.merged)]  # fmt: skip
+    numbers = [("read", report.read, expected.read), ("dropped", report.dropped, expected.dropped), ("mended", report.mended, expected.mended),
+               ("merged", report.merged, expected.merged), ("rows", report.rows, len(expected.rows))]  # fmt: skip
     wrong = [f"{name}: expected {want}, found {got}" for name, got, want in numbers if got != want]
     tables = [("row", prepared_rows(folder), expected.rows),
               ("item count", pq.read_table(folder / "item_counts.parquet").to_pylist(), expected.counts)]
