@@ -4,6 +4,7 @@ A case is a configuration and its files. Where the files are well formed, `raw` 
 out; where they were broken on purpose, `raw` is None and only the accounts must balance.
 """
 
+import copy
 import csv
 import io
 import json
@@ -23,20 +24,43 @@ CUTS = (START + 6 * DAY, START + 8 * DAY)
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]
 PLAIN = st.characters(exclude_categories=["Cs", "Cc"])
 WORD = st.text(PLAIN, min_size=1, max_size=6).filter(str.strip)
-HOSTILE = st.sampled_from(["🎬", "a,b", 'the "best" one', "a;b", "a|b", "a\tb", "'; DROP TABLE raw; --", "{x}", "0017", "9223372036854775807",
-                           "NULL", "null", "nan", "TRUE", "two\nlines", " edge ", "[1", "#1", "\\", "%s", "$.a", "=1+1", "-", '"'])
+HOSTILE = st.sampled_from(["🎬", "a,b", 'the "best" one', "a;b", "a|b", "a\tb", "'; DROP TABLE raw; --", "{x}", "0017", "NULL", "null",
+                           "9223372036854775807", "nan", "TRUE", "two\nlines", " edge ", "[1", "#1", "\\", "%s", "$.a", "=1+1", "-", '"'])
 TEXTS = st.one_of(st.sampled_from(["tv", "mobile", "Oslo"]), st.none(), WORD, HOSTILE)
 NUMBERS = st.sampled_from(["3.5", "-2", "0", "1e3", " 7 ", "1e308", None, "nan", "inf", "-inf", "1e400", "warm"])
 FLAGS = ["0", "1", "0", "1", "0", "1", "true", "False", "yes", "no", "1.0", None]
 BAD_FLAGS = ["2", "maybe", "nan", "-1", "inf"]
 SECONDS = ["0", "4.25", "300", "5000", "90000", None, None]
 BAD_SECONDS = ["-5", "nan", "inf", "1e300", "long"]
-BAD_TIMES = [None, "yesterday", "-5", "0", "nan", "inf", "1e30", "2023-13-45", "0001-01-01T00:00:00", "9999-12-31T23:59:59Z", "12:30"]
-COLUMN = st.one_of(st.text(PLAIN, min_size=1, max_size=8).filter(lambda n: n == n.strip()),
-                   st.sampled_from(["user id", "ITEM", "a,b", 'q"q', "it's", "{n}", "%", "select", "line", "raw", "1", "ünï", "a.b", "$x", "broken"]))
-WRONG: list[Any] = [None, "", "x", 0, -1, 1.5, True, [], {}, [None], {"a": 1}, float("nan"), float("inf"), 10**30, -(10**30), "💥", "a" * 300,
-                    "20231115", "2023-W46-3", "2023-11-15", "jsonl", "parquet", "recbole", "a\0b", "a\nb", ["x", "x"], {1: 2}, 1e300, 1e-300,
-                    {"column": None}, "user_id", "..", "click"]  # fmt: skip
+BAD_TIMES = [None, "yesterday", "-5", "0", "nan", "inf", "1e30", "2023-13-45", "0001-01-01T00:00:00", "9999-12-31T23:59:59Z"]
+ODD = ["user id", "ITEM", "a,b", 'q"q', "it's", "{n}", "%", "select", "line", "raw", "1", "ünï", "a.b", "$x", "broken"]
+COLUMN = st.one_of(st.text(PLAIN, min_size=1, max_size=8).filter(lambda n: n == n.strip()), st.sampled_from(ODD))
+WRONG: list[Any] = [None, "", "x", 0, -1, 1.5, True, [], {}, [None], {"a": 1}, float("nan"), float("inf"), 10**30, 1e300,
+                    "20231115", "2023-W46-3", "2023-11-15", "jsonl", "parquet", "recbole", "a\0b", "a\nb", ["x", "x"], {1: 2}, "💥", "a" * 300,
+                    {"column": None}, "user_id", "..", "click", 1e-300, -(10**30)]  # fmt: skip
+# right by type, far from anything sensible
+FAR = [(("data", "rules", "min_time"), ["20200101", "2020-W10-2", "2020-01-01T00:00:00+02:00", "0001-01-01", "9999-12-31"]),
+       (("data", "rules", "max_time"), ["20300101", "2030-01-01T00:00:00Z", "0001-01-01", "9999-12-31T23:59:59.999999"]),
+       (("data", "rules", "max_duration"), [1e300, 1e-300, 5]), (("data", "rules", "max_events_per_day"), [1, 10**30]),
+       (("data", "split"), [{"validation": "20231120", "test": "20231122"}, {"validation": "0001-01-01", "test": "9999-12-31"},
+                            {"validation": 1e-12, "test": 1e-12}, {"validation": 0.5, "test": 0.4999999}]),
+       (("data", "period"), [1, 10**9, 10**18, 10**30]), (("data", "shards"), [97, 10**6, 10**30]),
+       (("data", "delimiter"), ["", '"', "\n", "\0", "ab", "abcde", "💥", ";", "'"]),
+       (("data", "interactions"), [[], [""], ["."], ["a" * 5000]]), (("schema", "time", "zone"), ["localtime", "Etc/GMT+12"]),
+       (("schema", "outcome_delay"), [1e-9, 1e16, 1e300, float("inf")]),
+       (("schema", "outcomes", "click", "at_least"), [float("nan"), float("inf"), -1e300, 1e-7, 0]),
+       (("schema", "outcomes", "click", "window"), [1e-12, 1e6, 1e12, 1e300, float("inf")]),
+       (("schema", "outcomes", "click", "clip"), [1e-300, float("inf")]),
+       *((("schema", "outcomes", name), [{"kind": "binary", "column": "click"}]) for name in ("Click", "click_n", "events", "period_end")),
+       *((("schema", "context", name), [{"column": "mark"}])
+         for name in ("User", "TIME", "Pos", "MARK", "known", "o", "r", "select", "__x", "Ünï", "items", "duplicate", "recllm_seen")),
+       (("schema", "context", "mark", "separator"), ["", "m", "💥"]), (("name",), ["..", ".", "-", "a" * 300])]  # fmt: skip
+USABLE = [("b0", "i0", 0.0, True), ("b1", "i1", 1.0, False), ("b0", "i1", 7.0, None), ("b1", "i0", 9.9, None)]
+KEYS = ["clik", "kind", "at_least", "window", "zone", "column", "", "separator", "negatives", "published", "every_row"]
+JUNK = [b"\0", b"\xff", b"\xfe\xff", b'"', b'""', b"'", b",", b",,,,", b"\r", b"\r\n", b"\n", b"\n\n", b"\\", b"\xc3", b"{", b"]",
+        "💥".encode(), b"\x1a", b"\xef\xbb\xbf", b"a,b", b'a"b', b'"a', b'"a\nb"', b" ", b"\t", b"9" * 400]  # fmt: skip
+YAML_JUNK = [b"\0", b"\xff", b"\t", b"{", b"&a [*a]", b"!!python/object:os.system {}", b": :", b"%", b"${NOT_SET}", b"\x85", b"- "]
+HOW = ["insert", "insert", "insert", "line", "cut", "encode", "short", "header", "twice", "ends", "flip", "nothing"]
 
 
 @dataclass
@@ -57,7 +81,8 @@ def schemas(draw: st.DrawFn) -> dict[str, Any]:
     """A valid schema; every column has a name of the file's own, which may be odd."""
     outcomes: dict[str, Any] = {"click": {"kind": "binary"}}
     if draw(st.booleans()):
-        outcomes["purchase"] = {"kind": "binary", **draw(st.sampled_from([{}, {"given": "click"}, {"given": "click", "window": 1}, {"window": 0.25}]))}
+        more = [{}, {"given": "click"}, {"given": "click", "window": 1}, {"window": 0.25}]
+        outcomes["purchase"] = {"kind": "binary", **draw(st.sampled_from(more))}
     if draw(st.booleans()):
         outcomes["liked"] = {"kind": "binary", "at_least": draw(st.sampled_from([0, 3.5, -2, 1e-7]))}
     kind = draw(st.sampled_from(["", "measured", "derived", "session"]))
@@ -66,12 +91,14 @@ def schemas(draw: st.DrawFn) -> dict[str, Any]:
                 "session": {"derived": "next_event", "session": "visit"}}[kind]
         outcomes["duration"] = {"kind": "duration", "clip": draw(st.sampled_from([600, 1800.5, 1e6])), **more}
     zone = draw(st.sampled_from(ZONES))
-    schema = {"user": "user_id", "item": "item_id", "time": {"column": "ts", "zone": zone, "unit": draw(st.sampled_from(["auto", "s", "ms", "us", "iso"]))},
-              "outcomes": outcomes, "outcome_delay": draw(st.sampled_from([0, 0, 20, 7200.5])), "context": {"mark": {"kind": "text"}}}
+    unit = draw(st.sampled_from(["auto", "s", "ms", "us", "iso"]))
+    schema = {"user": "user_id", "item": "item_id", "time": {"column": "ts", "zone": zone, "unit": unit}, "outcomes": outcomes,
+              "outcome_delay": draw(st.sampled_from([0, 0, 20, 7200.5])), "context": {"mark": {"kind": "text"}}}
     for name, spec in (("device", {}), ("temperature", {"kind": "number"}), ("moods", {"list": True}), ("place", {"kind": "place"})):
         if draw(st.booleans()):
             schema["context"][name] = spec
-    for role, column in (("request", "visit"), ("weight", "w"), ("scored", "kept"), ("known_at", {"column": "seen", "zone": draw(st.sampled_from(ZONES))})):
+    seen = {"column": "seen", "zone": draw(st.sampled_from(ZONES))}
+    for role, column in (("request", "visit"), ("weight", "w"), ("scored", "kept"), ("known_at", seen)):
         if draw(st.integers(0, 2)) == 0:
             schema[role] = column
     return schema
@@ -113,7 +140,8 @@ def stamp(seconds: float, spec: dict[str, Any], style: int) -> str:
     if spec.get("unit", "auto") in ("s", "ms", "us") or (spec.get("unit", "auto") == "auto" and style < 3):
         scale = {"s": 1, "ms": 1000, "us": 10**6}.get(spec.get("unit", "auto"), (1, 1000, 10**6)[style % 3])
         return f"{seconds * scale:.3f}" if scale == 1 and seconds % 1 else str(int(seconds * scale))
-    zone = [ZoneInfo(spec.get("zone", "UTC")), UTC, timezone(timedelta(hours=3, minutes=30)), timezone(-timedelta(hours=9, minutes=30))][style % 4]
+    east, west = timezone(timedelta(hours=3, minutes=30)), timezone(-timedelta(hours=9, minutes=30))
+    zone = [ZoneInfo(spec.get("zone", "UTC")), UTC, east, west][style % 4]
     local = (datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)).astimezone(zone)
     if style % 4 == 0:
         return local.replace(tzinfo=None).isoformat(" ")
@@ -137,7 +165,7 @@ def rows(draw: st.DrawFn, schema: dict[str, Any]) -> list[dict[str, str | None]]
     count = draw(st.integers(0, 14))
     users = draw(st.lists(st.one_of(WORD, HOSTILE), min_size=2, max_size=3))
     items = ["i0", "i1", *draw(st.lists(st.one_of(WORD, HOSTILE), max_size=2))]
-    plan = [("b0", "i0", 0.0, True), ("b1", "i1", 1.0, False), ("b0", "i1", 7.0, None), ("b1", "i0", 9.9, None)] if draw(st.integers(0, 5)) else []
+    plan = USABLE if draw(st.integers(0, 5)) else []
     steps = st.integers(0, 9 * 48)  # half hours
     many = [(draw(st.sampled_from(users)), draw(st.sampled_from(items)), draw(steps) / 48 + draw(st.sampled_from([0, 0, 0.0001])), None)
             for _ in range(count)]
@@ -162,11 +190,12 @@ def _context(draw: st.DrawFn, schema: dict[str, Any], cells: dict[str, Any], at:
         cells[spec.get("column", name)] = "m" if name == "mark" else draw(values.filter(lambda v: not (v or "").strip().startswith("[")))
     for role in ("request", "weight", "scored"):
         if role in schema:
-            usual = "1" if usable and role == "scored" else _ordinary(draw, "flag" if role == "scored" else role, {}, draw(st.integers(0, 19)) == 0)
-            cells[schema[role]] = usual
+            other = _ordinary(draw, "flag" if role == "scored" else role, {}, draw(st.integers(0, 19)) == 0)
+            cells[schema[role]] = "1" if usable and role == "scored" else other
     if "known_at" in schema:
         late = at + draw(st.sampled_from([-DAY, 0, 60, 7_200, 2 * DAY]))
-        cells[schema["known_at"]["column"]] = draw(st.sampled_from([None, "soon", stamp(late, schema["known_at"], 1), stamp(late, schema["known_at"], 4)]))
+        known = [None, "soon", stamp(late, schema["known_at"], 1), stamp(late, schema["known_at"], 4)]
+        cells[schema["known_at"]["column"]] = draw(st.sampled_from(known))
 
 
 def _outcomes(draw: st.DrawFn, schema: dict[str, Any], cells: dict[str, Any], label: bool | None) -> None:
@@ -249,9 +278,7 @@ def _break(draw: st.DrawFn, content: bytes) -> bytes:
     """One thing that goes wrong with files."""
     lines, at = content.split(b"\n"), draw(st.integers(0, max(len(content) - 1, 0)))
     k = draw(st.integers(0, max(len(lines) - 2, 0)))
-    junk = draw(st.sampled_from([b"\0", b"\xff", b"\xfe\xff", b'"', b'""', b"'", b",", b",,,,", b"\r", b"\r\n", b"\n", b"\n\n", b"\\", b"\xc3", b"{", b"]",
-                                 "💥".encode(), b"\x1a", b"\xef\xbb\xbf", b"a,b", b'a"b', b'"a', b'"a\nb"', b" ", b"\t", b"9" * 400]))  # fmt: skip
-    how = draw(st.sampled_from(["insert", "insert", "insert", "line", "cut", "encode", "short", "header", "twice", "ends", "flip", "nothing"]))
+    junk, how = draw(st.sampled_from(JUNK)), draw(st.sampled_from(HOW))
     if how == "insert":
         return content[:at] + junk + content[at:]
     if how == "line":
@@ -264,8 +291,9 @@ def _break(draw: st.DrawFn, content: bytes) -> bytes:
     if how == "short":
         return b"\n".join([*lines[:k], lines[k].rpartition(b",")[0], *lines[k + 1 :]])
     if how == "header":
-        return b"\n".join([draw(st.sampled_from([b"", lines[0].replace(b"click", b"item_id"), lines[0].upper(), lines[0] + b"," + lines[0], b'"' + lines[0]])),
-                           *lines[1:]])  # fmt: skip
+        first = lines[0]
+        other = draw(st.sampled_from([b"", first.replace(b"click", b"item_id"), first.upper(), first + b"," + first, b'"' + first]))
+        return b"\n".join([other, *lines[1:]])
     if how == "twice":
         return content + content
     if how == "ends":
@@ -305,7 +333,13 @@ def wrong_settings(draw: st.DrawFn) -> Case:
     case = draw(valid())
     case.raw, plain = None, json.loads(json.dumps(case.plain))
     plain["data"]["interactions"] = plain["data"]["interactions"][0]
-    for _ in range(draw(st.integers(1, 3))):
+    if draw(st.booleans()):
+        (*parents, last), values = draw(st.sampled_from(FAR))
+        target = plain
+        for key in parents:
+            target = target.setdefault(key, {})
+        target[last] = copy.deepcopy(draw(st.sampled_from(values)))
+    for _ in range(draw(st.integers(0, 2))):
         paths = [p for p in _paths(plain) if p not in (("data", "workers"), ("data",))]
         *parents, last = draw(st.sampled_from(paths or [("name",)]))
         target = plain
@@ -315,15 +349,13 @@ def wrong_settings(draw: st.DrawFn) -> Case:
         if what == "remove" and isinstance(target, dict):
             target.pop(last, None)
         elif what == "add" and isinstance(target, dict):
-            target[draw(st.sampled_from(["clik", "kind", "at_least", "window", "zone", "column", "", "separator", "negatives", "published", "every_row"]))] = \
-                draw(st.sampled_from(WRONG))
+            target[draw(st.sampled_from(KEYS))] = copy.deepcopy(draw(st.sampled_from(WRONG)))
         else:
-            target[last] = draw(st.sampled_from(WRONG))
+            target[last] = copy.deepcopy(draw(st.sampled_from(WRONG)))
     case.text = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).encode()
     if draw(st.integers(0, 4)) == 0:
         at = draw(st.integers(0, len(case.text)))
-        junk = draw(st.sampled_from([b"\0", b"\xff", b"\t", b"{", b"&a [*a]", b"!!python/object:os.system {}", b": :", b"%", b"${NOT_SET}", b"\x85", b"- "]))
-        case.text = case.text[:at] + junk + case.text[at:]
+        case.text = case.text[:at] + draw(st.sampled_from(YAML_JUNK)) + case.text[at:]
     return case
 
 

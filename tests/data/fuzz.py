@@ -4,9 +4,11 @@
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from tests.data.cases import Case, cases
 from tests.data.oracle import Expected, differences, expect, first_moments, utc
 
 BESIDE = {"duplicate", "bot", "unknown_item", "unknown_user"}  # dropped where the lines themselves are no longer at hand
+FRESH = 10  # cases that hypothesis draws afresh before it starts to vary those that it has
 NAMES = re.compile(r"\b(data|schema|outcomes|rules|split|model|name|config|YAML|root|--check)\b")
 
 
@@ -119,27 +122,33 @@ def _lost(case: Case, config: Config, report: Report) -> str | None:
     """Every line that was left whole in a broken file is in a kept row, or in a dropped one, or was merged into another."""
     kept = [json.dumps(row, default=str, ensure_ascii=False) for path in sorted((config.prepared / "data").glob("*.parquet"))
             for row in pq.read_table(path).to_pylist()]
-    dropped = [str(row["row"]) for path in sorted((config.prepared / "dropped").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    dropped = [str(row["row"]) for path in sorted((config.prepared / "dropped").glob("*.parquet"))
+               for row in pq.read_table(path).to_pylist()]
     everything = "\n".join([*kept, *dropped])
     lost = [mark for line in case.marked for mark in re.findall(rb"m\d{3}m", line) if mark.decode() not in everything]
     elsewhere = report.merged + sum(report.dropped.get(reason, 0) for reason in BESIDE)
     return f"{len(lost)} lines are nowhere: {lost[:3]}, report {report.dropped}" if len(lost) > elsewhere else None
 
 
-def fuzz(cases_wanted: int, seed: int) -> dict[str, Any]:
-    """Judge so many cases. `tracebacks` counts cases that ended in anything but what they should; `examples` says what and how."""
+def fuzz(wanted: int, seed: int) -> dict[str, Any]:
+    """Judge so many different cases. `tracebacks` counts those that ended in anything but what they should; `examples` says in what."""
     found: list[str] = []
-    done = 0
+    seen: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
 
-        @seeded(seed)
-        @settings(max_examples=cases_wanted, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-        @given(cases())
-        def run(case: Case) -> None:
-            nonlocal done
-            done += 1
-            if problem := judge(case, Path(folder) / str(done)):
+        def judge_new(case: Case) -> None:
+            key = hashlib.md5(repr(case).encode()).hexdigest()
+            if key in seen or len(seen) == wanted:
+                return
+            seen.add(key)
+            if problem := judge(case, Path(folder) / str(len(seen))):
                 found.append(problem)
+            shutil.rmtree(Path(folder) / str(len(seen)))
 
-        run()
-    return {"fuzz_cases": done, "tracebacks": len(found), "examples": found[:50]}
+        batch = 0
+        while len(seen) < wanted:  # a fresh run for every few cases: later ones of a run are variations of each other
+            plan = settings(max_examples=FRESH, database=None, deadline=None, phases=[Phase.generate],
+                            suppress_health_check=list(HealthCheck))
+            seeded(seed * 1_000_003 + batch)(plan(given(cases())(judge_new)))()
+            batch += 1
+    return {"fuzz_cases": len(seen), "tracebacks": len(found), "examples": found[:50]}
