@@ -36,7 +36,7 @@ BAD_TIMES = [None, "yesterday", "-5", "0", "nan", "inf", "1e30", "2023-13-45", "
 ODD = ["user id", "ITEM", "a,b", 'q"q', "it's", "{n}", "%", "select", "line", "raw", "1", "ünï", "a.b", "$x", "broken"]
 COLUMN = st.one_of(st.text(PLAIN, min_size=1, max_size=8).filter(lambda n: n == n.strip()), st.sampled_from(ODD))
 WRONG: list[Any] = [None, "", "x", 0, -1, 1.5, True, [], {}, [None], {"a": 1}, float("nan"), float("inf"), 10**30, 1e300,
-                    "20231115", "2023-W46-3", "2023-11-15", "jsonl", "parquet", "recbole", "a\0b", "a\nb", ["x", "x"], {1: 2}, "💥", "a" * 300,
+                    "20231115", "2023-W46-3", "2023-11-15", "jsonl", "recbole", "a\0b", "a\nb", ["x", "x"], {1: 2}, "💥", "a" * 300,
                     {"column": None}, "user_id", "..", "click", 1e-300, -(10**30)]  # fmt: skip
 # right by type, far from anything sensible
 FAR = [(("data", "rules", "min_time"), ["20200101", "2020-W10-2", "2020-01-01T00:00:00+02:00", "0001-01-01", "9999-12-31"]),
@@ -55,7 +55,8 @@ FAR = [(("data", "rules", "min_time"), ["20200101", "2020-W10-2", "2020-01-01T00
        *((("schema", "context", name), [{"column": "mark"}])
          for name in ("User", "TIME", "Pos", "MARK", "known", "o", "r", "select", "__x", "Ünï", "items", "duplicate", "recllm_seen")),
        (("schema", "context", "mark", "separator"), ["", "m", "💥"]), (("name",), ["..", ".", "-", "a" * 300])]  # fmt: skip
-USABLE = [("b0", "i0", 0.0, True), ("b1", "i1", 1.0, False), ("b0", "i1", 7.0, None), ("b1", "i0", 9.9, None)]
+USABLE = [("b0", "i0", 0.0, True), ("b1", "i1", 1.0, False), ("b0", "i1", 2.0, False), ("b1", "i0", 3.5, True), ("b0", "i1", 7.0, None),
+          ("b1", "i1", 7.5, None), ("b0", "i0", 9.0, None), ("b1", "i0", 9.9, None)]  # fmt: skip
 KEYS = ["clik", "kind", "at_least", "window", "zone", "column", "", "separator", "negatives", "published", "every_row"]
 JUNK = [b"\0", b"\xff", b"\xfe\xff", b'"', b'""', b"'", b",", b",,,,", b"\r", b"\r\n", b"\n", b"\n\n", b"\\", b"\xc3", b"{", b"]",
         "💥".encode(), b"\x1a", b"\xef\xbb\xbf", b"a,b", b'a"b', b'"a', b'"a\nb"', b" ", b"\t", b"9" * 400]  # fmt: skip
@@ -71,6 +72,11 @@ class Case:
     listed: dict[str, set[str]] = field(default_factory=dict)
     text: bytes | None = None  # of the YAML file, where it is not the plain configuration
     marked: list[bytes] = field(default_factory=list)  # lines of a broken file that were left as they were, each with its mark
+
+
+def often(n: int) -> st.SearchStrategy[bool]:
+    """False once in n draws."""
+    return st.sampled_from([True] * (n - 1) + [False])
 
 
 # ---- schemas
@@ -99,7 +105,7 @@ def schemas(draw: st.DrawFn) -> dict[str, Any]:
             schema["context"][name] = spec
     seen = {"column": "seen", "zone": draw(st.sampled_from(ZONES))}
     for role, column in (("request", "visit"), ("weight", "w"), ("scored", "kept"), ("known_at", seen)):
-        if draw(st.integers(0, 2)) == 0:
+        if not draw(often(3)):
             schema[role] = column
     return schema
 
@@ -165,13 +171,13 @@ def rows(draw: st.DrawFn, schema: dict[str, Any]) -> list[dict[str, str | None]]
     count = draw(st.integers(0, 14))
     users = draw(st.lists(st.one_of(WORD, HOSTILE), min_size=2, max_size=3))
     items = ["i0", "i1", *draw(st.lists(st.one_of(WORD, HOSTILE), max_size=2))]
-    plan = USABLE if draw(st.integers(0, 5)) else []
+    plan = USABLE if draw(often(8)) else []
     steps = st.integers(0, 9 * 48)  # half hours
     many = [(draw(st.sampled_from(users)), draw(st.sampled_from(items)), draw(steps) / 48 + draw(st.sampled_from([0, 0, 0.0001])), None)
             for _ in range(count)]
     made = []
     for user, item, day, label in [*plan, *many]:
-        at, bad = START + round(day * DAY * 1000) / 1000, draw(st.integers(0, 9)) == 0 and label is None
+        at, bad = START + round(day * DAY * 1000) / 1000, not draw(often(10)) and label is None
         cells = {schema["user"]: user, schema["item"]: item, schema["time"]["column"]: stamp(at, schema["time"], draw(st.integers(0, 7)))}
         if bad:
             spoiled = draw(st.sampled_from([schema["user"], schema["item"], schema["time"]["column"]]))
@@ -190,7 +196,7 @@ def _context(draw: st.DrawFn, schema: dict[str, Any], cells: dict[str, Any], at:
         cells[spec.get("column", name)] = "m" if name == "mark" else draw(values.filter(lambda v: not (v or "").strip().startswith("[")))
     for role in ("request", "weight", "scored"):
         if role in schema:
-            other = _ordinary(draw, "flag" if role == "scored" else role, {}, draw(st.integers(0, 19)) == 0)
+            other = _ordinary(draw, "flag" if role == "scored" else role, {}, not draw(often(20)))
             cells[schema[role]] = "1" if usable and role == "scored" else other
     if "known_at" in schema:
         late = at + draw(st.sampled_from([-DAY, 0, 60, 7_200, 2 * DAY]))
@@ -200,7 +206,7 @@ def _context(draw: st.DrawFn, schema: dict[str, Any], cells: dict[str, Any], at:
 
 def _outcomes(draw: st.DrawFn, schema: dict[str, Any], cells: dict[str, Any], label: bool | None) -> None:
     for name, spec in schema["outcomes"].items():
-        bad = draw(st.integers(0, 19)) == 0
+        bad = not draw(often(20))
         if "session" in spec:
             cells[spec["session"]] = cells.get(spec["session"]) or draw(st.sampled_from(["a", "b", None]))
         elif spec["kind"] == "duration" and not spec.get("derived"):
@@ -251,20 +257,20 @@ def valid(draw: st.DrawFn) -> Case:
         row["mark"] = row["mark"] and f"m{k % 7}m"  # some are alike, so that copies are copies
     names = columns(schema)
     kind = draw(st.sampled_from(["csv", "csv", "tsv", "jsonl", "parquet"]))
-    parts = [table[: len(table) // 2], table[len(table) // 2 :]] if draw(st.integers(0, 4)) == 0 and len(table) > 3 else [table]
+    parts = [table[: len(table) // 2], table[len(table) // 2 :]] if not draw(often(5)) and len(table) > 3 else [table]
     delimiter = draw(st.sampled_from([",", ";", "|"])) if kind == "csv" else "\t" if kind == "tsv" else None
     write = {"csv": lambda t: as_csv(names, t, delimiter), "tsv": lambda t: as_csv(names, t, "\t"), "jsonl": lambda t: as_jsonl(names, t),
              "parquet": lambda t: as_parquet(names, t)}[kind]
     files = {f"log{k}.{kind}": write(part) for k, part in enumerate(parts)}
-    rules = draw(st.sampled_from([{}, {}, {"max_events_per_day": 3}, {"max_duration": 1000}, {"max_time": "2023-11-24T12:00:00"},
+    rules = draw(st.sampled_from([{}, {}, {"max_events_per_day": 3}, {"max_duration": 1000}, {"max_time": "2023-11-24T18:00:00"},
                                   {"unknown_items": "drop"}, {"unknown_users": "drop"}]))
-    split = draw(st.sampled_from([moments(CUTS), moments(CUTS), moments((CUTS[0], CUTS[0] + 1)), {"validation": 0.2, "test": 0.2}]))
+    split = draw(st.sampled_from([moments(CUTS), moments((START + 7 * DAY, START + 9 * DAY)), {"validation": 0.2, "test": 0.25}]))
     data = {"interactions": list(files), "workers": 1, "shards": draw(st.integers(1, 3)), "rules": rules, "split": split,
             "period": draw(st.sampled_from([3600, 1, 100_000]))}
     data |= {"delimiter": delimiter} if kind == "csv" and draw(st.booleans()) else {}
     case = Case({"name": "case", "schema": schema, "data": data}, files, table)
     for side, ids in (("item", ["i0", "i1", "gone"]), ("user", ["b0", "b1"])):
-        if rules.get(f"unknown_{side}s") or draw(st.integers(0, 5)) == 0:
+        if rules.get(f"unknown_{side}s") or not draw(often(6)):
             data[f"{side}s"] = f"{side}s.jsonl"
             files[f"{side}s.jsonl"] = "".join(json.dumps({schema[side]: i}) + "\n" for i in ids).encode()
             case.listed[f"{side}s"] = set(ids)
@@ -353,7 +359,7 @@ def wrong_settings(draw: st.DrawFn) -> Case:
         else:
             target[last] = copy.deepcopy(draw(st.sampled_from(WRONG)))
     case.text = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).encode()
-    if draw(st.integers(0, 4)) == 0:
+    if not draw(often(12)):
         at = draw(st.integers(0, len(case.text)))
         case.text = case.text[:at] + draw(st.sampled_from(YAML_JUNK)) + case.text[at:]
     return case
