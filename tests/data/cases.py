@@ -71,6 +71,7 @@ class Case:
     raw: list[dict[str, str | None]] | None = None
     listed: dict[str, set[str]] = field(default_factory=dict)
     text: bytes | None = None  # of the YAML file, where it is not the plain configuration
+    may_refuse: bool = False  # one line is as good as what the oracle says
     marked: list[bytes] = field(default_factory=list)  # lines of a broken file that were left as they were, each with its mark
 
 

@@ -30,7 +30,7 @@ from tests.data.oracle import Expected, differences, expect, first_moments, utc
 
 BESIDE = {"duplicate", "bot", "unknown_item", "unknown_user"}  # dropped where the lines themselves are no longer at hand
 FRESH = 10  # cases that hypothesis draws afresh before it starts to vary those that it has
-NAMES = re.compile(r"\b(data|schema|outcomes|rules|split|model|name|config|YAML|root|--check)\b")
+NAMES = re.compile(r"^\S+: expected|\b(data|schema|outcomes|rules|split|model|name|config|YAML|root|--check)\b")
 
 
 @contextlib.contextmanager
@@ -77,9 +77,9 @@ def _refusal(case: Case, message: str, config: Config | None) -> str | None:
     if case.raw is None:
         return None
     if config is None:
-        return f"a valid config was refused: {message}"
+        return None if case.may_refuse else f"a valid config was refused: {message}"
     why = unusable(case, config)
-    return None if why and message.count(why) else f"a valid case was refused ({why or 'usable'}): {message}"
+    return None if case.may_refuse or why and why in message else f"a valid case was refused ({why or 'usable'}): {message}"
 
 
 def unusable(case: Case, config: Config) -> str | None:
@@ -130,8 +130,9 @@ def _lost(case: Case, config: Config, report: Report) -> str | None:
     return f"{len(lost)} lines are nowhere: {lost[:3]}, report {report.dropped}" if len(lost) > elsewhere else None
 
 
-def fuzz(wanted: int, seed: int) -> dict[str, Any]:
-    """Judge so many different cases. `tracebacks` counts those that ended in anything but what they should; `examples` says in what."""
+def fuzz(wanted: int, seed: int, keep: Path | None = None) -> dict[str, Any]:
+    """Judge so many different cases. `tracebacks` counts those that ended in anything but what they should; `examples` says in what.
+    With a folder `keep`, the files of those cases are left in it, one folder a case."""
     found: list[str] = []
     seen: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
@@ -141,9 +142,12 @@ def fuzz(wanted: int, seed: int) -> dict[str, Any]:
             if key in seen or len(seen) == wanted:
                 return
             seen.add(key)
-            if problem := judge(case, Path(folder) / str(len(seen))):
-                found.append(problem)
-            shutil.rmtree(Path(folder) / str(len(seen)))
+            place = Path(folder) / str(len(seen))
+            if problem := judge(case, place):
+                found.append(f"case {len(seen)}: {problem}")
+                if keep is not None:
+                    shutil.copytree(place, keep / place.name)
+            shutil.rmtree(place)
 
         batch = 0
         while len(seen) < wanted:  # a fresh run for every few cases: later ones of a run are variations of each other
