@@ -30,7 +30,7 @@ from tests.data.oracle import Expected, differences, expect, first_moments, utc
 
 BESIDE = {"duplicate", "bot", "unknown_item", "unknown_user"}  # dropped where the lines themselves are no longer at hand
 FRESH = 10  # cases that hypothesis draws afresh before it starts to vary those that it has
-NAMES = re.compile(r"^\S+: expected|\b(data|schema|outcomes|rules|split|model|name|config|YAML|root|--check)\b")
+NAMES = re.compile(r"^\S+: expected|\b(data|[Ss]chema|outcomes|rules|split|model|name|config|YAML|root|--check)\b")
 
 
 @contextlib.contextmanager

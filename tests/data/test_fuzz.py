@@ -26,10 +26,10 @@ LINES = small_log().splitlines()
 SPLIT = {"validation": "2023-11-15T08:00:00Z", "test": "2023-11-15T15:00:00Z"}
 
 
-def case(log: str | bytes = small_log(), *, name: str = "log.csv", text: bytes | None = None, clean: bool = False,
+def case(log: str | bytes = small_log(), *, name: str = "log.csv", label: str = "case", text: bytes | None = None, clean: bool = False,
          schema: dict[str, Any] | None = None, **data: Any) -> Case:
     """The shop of the other tests; `clean` says that the oracle can read the log."""
-    plain = {"name": "case", "schema": {**SCHEMA, **(schema or {})},
+    plain = {"name": label, "schema": {**SCHEMA, **(schema or {})},
              "data": {"interactions": [name], "workers": 1, "shards": 1, "split": SPLIT, **data}}  # fmt: skip
     content = log.encode() if isinstance(log, str) else log
     raw = [{n: v or None for n, v in row.items()} for row in csv.DictReader(io.StringIO(content.decode()))] if clean else None
@@ -172,6 +172,11 @@ OPEN = {
     "schema.outcome_delay: infinity is an OverflowError": case(schema={"outcome_delay": float("inf")}),
     "outcomes.click.at_least: NaN is a BinderException": case(schema={"outcomes": {"click": {"kind": "binary", "at_least": float("nan")}}}),
     "outcomes.click.window: 1e300 days is a BinderException": case(schema={"outcomes": {"click": {"kind": "binary", "window": 1e300}}}),
+    "outcomes.duration.clip: infinity is an OverflowError where the duration is derived": case(schema={"outcomes": {
+        "click": {"kind": "binary"}, "duration": {"kind": "duration", "derived": "next_event", "clip": float("inf")}}}),
+    "schema.known_at: an empty column name is a ParserException": case(schema={"known_at": ""}),
+    "name: too long for a folder is an OSError": case(label="a" * 300),
+    "data.interactions: a path with a line feed makes an error of two lines": case(interactions=["log\n.csv"]),
     "a cell with a line feed where a header was expected makes an error of two lines": case('"two\nlines",i0\n' * 9),
     "the values of a list are trimmed of other blanks than those of a request": NBSP,
     "columns that differ by case are renamed and not found": TWO_CASES,
