@@ -237,4 +237,4 @@ def test_preparation_says_a_half_written_log_in_one_line_and_writes_nothing(shop
     config = config.model_copy(update={"data": config.data.model_copy(update={"interactions": [str(tmp_path / "log.csv.gz")]})})
     with pytest.raises(DataError, match="log.csv.gz: could not be read to its end .*half-written") as error:
         prepare(config)
-    assert "\n" not in str(error.value) and not any(config.folder.iterdir())
+    assert "\n" not in str(error.value) and not (config.folder.exists() and any(config.folder.iterdir()))
