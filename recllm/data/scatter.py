@@ -136,9 +136,8 @@ def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
 def _read_as_numbers(config: Config) -> set[str]:
     """Raw columns that are compared as numbers: equal in every format, and cheaper than their text."""
     schema = config.columns
-    fields = [(name, spec) for name, spec in schema.context.items() if spec.kind == "number"]
-    outcomes = [(name, spec) for name, spec in schema.outcomes.items() if not (spec.derived or spec.every_row)]
-    found = {spec.column or name for name, spec in (*fields, *outcomes)}
+    found = {spec.column or name for name, spec in schema.context.items() if spec.kind == "number"}
+    found |= {spec.column or name for name, spec in schema.outcomes.items() if not (spec.derived or spec.every_row)}
     return found - {field.column or name for name, field in schema.context.items() if field.kind != "number"}
 
 
