@@ -10,6 +10,7 @@ import pyarrow as pa
 from recllm.config import Config
 from recllm.data.engine import connect
 from recllm.data.facts import write_partial
+from recllm.data.item_counts import booked_columns, write_booking
 from recllm.data.partition import RawFile, lines_of, write_files
 from recllm.data.shapes import lowered
 from recllm.data.shard import ROW_GROUP, bucket_table, coded, plain_schema, shard_schema, write_shard
@@ -150,13 +151,15 @@ def _write_dropped(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> d
     return counts
 
 
-def _write_shards(connection: duckdb.DuckDBPyConnection, task: GatherTask, rows: pa.Table) -> None:
-    """`data/<split>-<bucket>.parquet` of every split."""
+def _write_shards(connection: duckdb.DuckDBPyConnection, task: GatherTask, rows: pa.Table) -> pa.Table:
+    """`data/<split>-<bucket>.parquet` of every split. Returns the columns of all rows that item counts are made of."""
+    booked, written = booked_columns(task.config), list[pa.Table]()
     schema, labels = shard_schema(lowered(task.config.columns), rows.schema), _labels(task)
     edges = (-(2**63) + 1, *task.cuts, 2**63 - 1)
     for split, first, end in zip(SPLITS, edges[:-1], edges[1:], strict=True):
         order = connection.sql(f"SELECT {labels} FROM shard WHERE time >= {first} AND time < {end} ORDER BY u, pos")
-        write_shard(task.shard(split), rows, order.to_arrow_reader(ROW_GROUP), schema)
+        written += write_shard(task.shard(split), rows, order.to_arrow_reader(ROW_GROUP), schema, booked)
+    return pa.concat_tables(written) if written else rows.slice(0, 0).select(booked)
 
 
 def gather(task: GatherTask) -> GatherResult:
@@ -165,9 +168,10 @@ def gather(task: GatherTask) -> GatherResult:
     rows = _load(connection, task)
     connection.execute(_sql(task))
     dropped = _write_dropped(connection, task)
-    _write_shards(connection, task, _with_made(connection, rows))
+    written = _write_shards(connection, task, _with_made(connection, rows))
     read = int(connection.execute("SELECT count(*) FROM bucket").fetchall()[0][0])
     kept = int(connection.execute("SELECT count(*) FROM timeline").fetchall()[0][0])
     shards = {split: task.shard(split) for split in SPLITS}
     facts = write_partial(connection, task.config, shards, task.folder / "partial", task.bucket)
+    write_booking(connection, task.config, written, task.folder / "partial" / f"counts-{task.bucket}.parquet")
     return GatherResult(task.bucket, kept, read - sum(dropped.values()) - kept, dropped, facts)

@@ -43,6 +43,21 @@ def booking_sql(config: Config, shard: str) -> str:
             f"FROM {shard} WHERE {known} GROUP BY item, period_end")
 
 
+def booked_columns(config: Config) -> list[str]:
+    """Columns of a shard that its counts are made of."""
+    return ["item", "known_at", *measured_outcomes(config)]
+
+
+def write_booking(connection: duckdb.DuckDBPyConnection, config: Config, rows: pa.Table, target: Path) -> None:
+    """Write the sums of `booking_sql` over rows with items as codes into their distinct values: they are summed by the codes."""
+    item = rows.column("item").unify_dictionaries().combine_chunks()
+    connection.register("booked", rows.set_column(0, "item", item.indices))
+    sums = connection.sql(booking_sql(config, "booked")).to_arrow_table()
+    coded = pa.DictionaryArray.from_arrays(sums.column("item").combine_chunks(), item.dictionary)
+    with whole_file(target) as part:
+        pq.write_table(sums.set_column(0, "item", coded), part, compression="lz4", store_schema=False, use_dictionary=["item"])
+
+
 def _starts(*keys: np.ndarray) -> np.ndarray:
     """Where a run of equal keys (n,) begins."""
     changed = np.zeros(len(keys[0]), dtype=bool)

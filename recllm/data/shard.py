@@ -1,6 +1,6 @@
 """Rows of a bucket as one Arrow table, and the finished shard out of it: SQL says which rows, in what order; here they are only carried.
 
-Texts are dictionaries of codes here: moving and writing them costs half of the CPU that joining, sorting and copying whole rows in SQL does.
+Texts are dictionaries of codes here: moving and writing them costs half of the CPU that joining and sorting whole rows in SQL does.
 """
 
 from collections.abc import Iterable, Iterator
@@ -80,11 +80,15 @@ def _row_group(rows: pa.Table, order: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns)
 
 
-def write_shard(path: Path, rows: pa.Table, orders: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
-    """Write the rows that `orders` name (id, known_at, pos, n_before, labels), in their order."""
+def write_shard(path: Path, rows: pa.Table, orders: Iterable[pa.RecordBatch], schema: pa.Schema, booked: list[str]) -> list[pa.Table]:
+    """Write the rows that `orders` name (id, known_at, pos, n_before, labels), in their order. Returns their columns `booked`."""
+    written = []
     # without the Arrow schema in the file, or readers would find dictionaries where texts are meant
     stored = pa.schema([pa.field(f.name, rows.schema.field(f.name).type if f.name in rows.column_names and
                                  pa.types.is_dictionary(rows.schema.field(f.name).type) else f.type) for f in schema])
     with whole_file(path) as part, pq.ParquetWriter(part, stored, compression="zstd", store_schema=False) as out:
         for batch in orders:
-            out.write_table(_row_group(rows, pa.Table.from_batches([batch]), schema).cast(stored), row_group_size=ROW_GROUP)
+            table = _row_group(rows, pa.Table.from_batches([batch]), schema).cast(stored)
+            out.write_table(table, row_group_size=ROW_GROUP)
+            written.append(table.select(booked))
+    return written
