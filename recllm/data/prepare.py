@@ -75,7 +75,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
         say(f"{target} is up to date")
         return Report.read_from(target)
     with Work(target, mark) as work, opened(executor or executor_of(config.data)) as running:
-        _fill(_staged(_dated(config, work)), work, running, say)
+        _fill(config, _staged(_dated(config, work)), work, running, say)
         work.finish(KEPT)
     return Report.read_from(target)
 
@@ -144,8 +144,8 @@ def _rows(config: Config, path: str) -> int:
     return rows
 
 
-def _fill(log: Staged, work: Work, executor: Executor, say: Say) -> None:
-    """Do every step that is not done yet."""
+def _fill(original: Config, log: Staged, work: Work, executor: Executor, say: Say) -> None:
+    """Do every step that is not done yet, for the log `original` as it was staged."""
     config, paths, folder = log.config, log.config.data.interactions, work.folder
     # the log alone decides how many shards there are: bytes depend on it, and which negatives are drawn
     shards = config.data.shards or max(2, sum(_rows(config, p) for p in paths) // ROWS_PER_SHARD + 1)
@@ -179,7 +179,7 @@ def _fill(log: Staged, work: Work, executor: Executor, say: Say) -> None:
                     merged=sum(g.merged for g in gathered), rows=sum(g.rows for g in gathered),
                     tables=tables.tables, cuts=(validation, test), candidates=sum(d.drawn for d in drawn),
                     unscored=sum(d.unscored for d in drawn))
-    last = CompleteTask(config, folder, shards, report, memory, [g.facts for g in gathered])
+    last = CompleteTask(original, folder, shards, report, memory, [g.facts for g in gathered])
     work.run(LocalExecutor(1), complete, [last], Completed, say)
 
 
