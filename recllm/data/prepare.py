@@ -27,6 +27,7 @@ from recllm.data.report import Report
 from recllm.data.rule_checks import check_rules, check_shares
 from recllm.data.scatter import ScatterResult, ScatterTask, parts, raw_file, scatter, total
 from recllm.data.sources.places import shown
+from recllm.data.sources.remote import standing, upload_folder
 from recllm.data.sources.scan import ADAPTERS
 from recllm.data.sources.stage import source_state, stage
 from recllm.data.tables import TablesResult, TablesTask, check_tables, write_tables
@@ -34,7 +35,7 @@ from recllm.data.work import FINGERPRINT, Work
 from recllm.errors import DataError
 
 ROWS_PER_SHARD = 800_000
-HOW = {"workers", "memory", "executor", "executor_options", "storage"}  # settings that do not change what is written
+HOW = {"workers", "memory", "executor", "executor_options", "storage", "out"}  # settings that do not change what is written
 TABLES = ("interactions", "users", "items", "relations")
 BYTES_PER_ROW = 100  # of a text file, compressed ones a fifth
 Say = Callable[[str], None]
@@ -73,11 +74,21 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     finished = target / FINGERPRINT
     if reuse and finished.is_file() and finished.read_text().splitlines()[0] == mark.splitlines()[0]:
         say(f"{target} is up to date")
+        _copy_out(config, say)
         return Report.read_from(target)
     with Work(target, mark) as work, opened(executor or executor_of(config.data)) as running:
         _fill(config, _staged(_dated(config, work)), work, running, say)
         work.finish(KEPT)
+    _copy_out(config, say)
     return Report.read_from(target)
+
+
+def _copy_out(config: Config, say: Say) -> None:
+    """Copy the prepared folder to `data.out`, unless the same stands there."""
+    url, storage = config.data.out, config.data.storage
+    if url and standing(url, storage) != (config.prepared / FINGERPRINT).read_text(encoding="utf-8"):
+        say(f"copying {config.prepared} to {shown(url)}")
+        upload_folder(config.prepared, url, storage)
 
 
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:

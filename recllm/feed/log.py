@@ -11,6 +11,7 @@ import pandas as pd
 from recllm.config import Config, declared
 from recllm.data.gather import SPLITS
 from recllm.data.report import Report
+from recllm.data.sources.remote import fetch_folder
 from recllm.errors import DataError
 from recllm.model.fields_recllm import as_list, as_text
 from recllm.schema import label_column
@@ -67,6 +68,8 @@ def _records(path: Path, key: str, apart: list[str]) -> tuple[list[str], list[di
 def load_log(config: Config) -> Log:
     """Read `config.prepared`. Raises DataError when it is missing, or made from another schema."""
     folder = config.prepared
+    if config.data.out and not folder.exists():  # prepared on another machine
+        fetch_folder(config.data.out, folder, config.data.storage)
     if not (folder / "schema.json").is_file():
         raise DataError(f"expected a prepared log in {folder}, found none: run scripts/prepare.py with this config first")
     if declared(json.loads((folder / "schema.json").read_text())) != declared(json.loads(config.columns.model_dump_json())):
