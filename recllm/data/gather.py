@@ -173,5 +173,5 @@ def gather(task: GatherTask) -> GatherResult:
     kept = int(connection.execute("SELECT count(*) FROM timeline").fetchall()[0][0])
     shards = {split: task.shard(split) for split in SPLITS}
     facts = write_partial(connection, task.config, shards, task.folder / "partial", task.bucket)
-    write_booking(connection, task.config, written, task.folder / "partial" / f"counts-{task.bucket}.parquet")
+    write_booking(task.config, written, task.folder / "partial" / f"counts-{task.bucket}.parquet")
     return GatherResult(task.bucket, kept, read - sum(dropped.values()) - kept, dropped, facts)

@@ -48,16 +48,6 @@ def booked_columns(config: Config) -> list[str]:
     return ["item", "known_at", *measured_outcomes(config)]
 
 
-def write_booking(connection: duckdb.DuckDBPyConnection, config: Config, rows: pa.Table, target: Path) -> None:
-    """Write the sums of `booking_sql` over rows with items as codes into their distinct values: they are summed by the codes."""
-    item = rows.column("item").unify_dictionaries().combine_chunks()
-    connection.register("booked", rows.set_column(0, "item", item.indices))
-    sums = connection.sql(booking_sql(config, "booked")).to_arrow_table()
-    coded = pa.DictionaryArray.from_arrays(sums.column("item").combine_chunks(), item.dictionary)
-    with whole_file(target) as part:
-        pq.write_table(sums.set_column(0, "item", coded), part, compression="lz4", store_schema=False, use_dictionary=["item"])
-
-
 def _starts(*keys: np.ndarray) -> np.ndarray:
     """Where a run of equal keys (n,) begins."""
     changed = np.zeros(len(keys[0]), dtype=bool)
@@ -65,6 +55,37 @@ def _starts(*keys: np.ndarray) -> np.ndarray:
     for key in keys:
         changed[1:] |= key[1:] != key[:-1]
     return np.flatnonzero(changed)
+
+
+def booking(config: Config, rows: pa.Table) -> pa.Table:
+    """What `booking_sql` gives, of rows whose items are codes into their distinct values: sorted by code and period."""
+    item = rows.column("item").unify_dictionaries().combine_chunks()
+    outcomes = {n: rows.column(n).to_numpy() for n in measured_outcomes(config)}
+    known = np.flatnonzero(np.any([~np.isnan(values) for values in outcomes.values()], axis=0))
+    length = config.data.period * 1000
+    period = rows.column("known_at").to_numpy()[known] // length + 1
+    first = int(period.min(initial=0))
+    # one number for (code, period): 2**40 periods of a second are 30,000 years
+    key = (item.indices.to_numpy(zero_copy_only=False)[known].astype(np.int64) << 40) + (period - first)
+    order = np.argsort(key)
+    key, rank = key[order], known[order]
+    starts = _starts(key)
+    sums = {"events": np.diff(np.append(starts, len(key)))}
+    for name, values in outcomes.items():
+        scale = 1000 if config.columns.outcomes[name].kind == "duration" else 1
+        mine = values[rank]
+        there = ~np.isnan(mine)
+        whole = np.where(there, np.floor(mine * scale + 0.5), 0.0).astype(np.int64)
+        for part, column in (("n", there.astype(np.int64)), ("sum", whole)):
+            sums[f"{name}_{part}"] = np.add.reduceat(column, starts) if len(starts) else column
+    items = pa.DictionaryArray.from_arrays(pa.array((key[starts] >> 40).astype(np.int32)), item.dictionary)
+    return pa.table({"item": items, "period_end": ((key[starts] & (2**40 - 1)) + first) * length, **sums})
+
+
+def write_booking(config: Config, rows: pa.Table, target: Path) -> None:
+    """Write the sums of `booking` over a shard's rows."""
+    with whole_file(target) as part:
+        pq.write_table(booking(config, rows), part, compression="lz4", store_schema=False, use_dictionary=["item"], write_statistics=False)
 
 
 def _cumulative(columns: list[np.ndarray], before: list[int], last: int) -> list[np.ndarray]:
