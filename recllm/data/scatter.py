@@ -127,8 +127,8 @@ def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
     for bit, (name, spec) in enumerate(_numbers(config).items()):
         column = spec.column or name
         if types.get(column) not in INTEGERS:
-            unread.append(f"(CASE WHEN {quote(name)} IS NULL AND {quote('unread_' + name)} IS NOT NULL THEN {2 ** bit} ELSE 0 END)")
-            typed += f", {columns.text(column)} AS {quote('unread_' + name)}"
+            unread.append(f"(CASE WHEN {quote(name)} IS NULL AND {quote(f'{SEEN}_unread_{name}')} IS NOT NULL THEN {2 ** bit} ELSE 0 END)")
+            typed += f", {columns.text(column)} AS {quote(f'{SEEN}_unread_{name}')}"
     names = ", ".join(quote(n) for n in roles if n != "misshapen")
     place = f"coalesce({lists.ENTRY}.place, 0)" if config.columns.impressions else "0"
     broken = first_broken(row_rules(config.columns, config.data.rules))

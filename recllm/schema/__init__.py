@@ -114,7 +114,8 @@ class Schema(Strict):
         # a field of the item may have several roles, and is one column
         items = list(dict.fromkeys([*self.item_text, *self.item_category, *self.item_number, *self.item_vector, *self.item_info]))
         tables = [*self.profile, *items]
-        taken = [*(n for n in (*events, *tables) if n.casefold() in RESERVED), *(n for n in events if n.casefold() in RESERVED_EVENTS),
+        taken = [*(n for n in (*events, *tables) if n.casefold() in RESERVED or n.casefold().startswith("recllm_")),
+                 *(n for n in events if n.casefold() in RESERVED_EVENTS),
                  *(n for n in self.outcomes if n.casefold() in RESERVED_OUTCOMES)]
         if clash := sorted({*taken, *same_name(events), *same_name([*self.profile]), *same_name(items)}):
             raise ValueError(f"names {clash} are used twice or reserved (in any case): choose another name and give the file's name as "

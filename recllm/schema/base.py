@@ -10,9 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 RESERVED = set("""time hour weekday weekend gap user item item_id kind id line file raw broken seen bucket request weight known_at
     known_at_raw utc_offset pos n_before scored split next_time earlier listed published reason score before n session position
     misshapen unreadable""".split())
-# names beside the context and the outcomes on the way from a raw file to a shard (scatter.py, prepare.sql), item counts and segments
-RESERVED_EVENTS = set("""row content mended u i copy older older_known all_known known_rows events code period_end last frequency value
-    daypart""".split())
+# names beside the context and the outcomes on the way from a raw file to a shard (scatter.py, prepare.sql) and segments; so is recllm_*
+RESERVED_EVENTS = set("row content mended u i copy daypart".split())
 # keys of the model's output, and of a strategy's weights, beside the outcomes
 RESERVED_OUTCOMES = {"query", "content", "duration_logits", "nearness"}
 CENTURY = 3_155_760_000  # seconds: no span of a log is longer, and milliseconds of it fit everywhere
