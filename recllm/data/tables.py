@@ -96,7 +96,8 @@ def _refused(connection: duckdb.DuckDBPyConnection) -> str:
 
 def _dropped(connection: duckdb.DuckDBPyConnection, refused: str, path: Path) -> dict[str, int]:
     """Write the broken rows of `loaded` and the refused lines, if there are any. Returns their number by reason."""
-    rows = f"""SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row FROM loaded WHERE broken IS NOT NULL
+    rows = f"""SELECT file, line, broken AS reason, CAST(to_json(recllm_row) AS VARCHAR) AS row FROM loaded AS recllm_row
+               WHERE broken IS NOT NULL
                UNION ALL {refused}"""
     counts = dict(connection.execute(f"SELECT reason, count(*) FROM ({rows}) GROUP BY reason ORDER BY reason").fetchall())
     if counts:
