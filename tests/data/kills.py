@@ -27,6 +27,10 @@ ROOT = Path(__file__).parent.parent.parent
 STAGES = ("scatter", "write_tables", "gather", "write_pool", "draw_negatives", "complete", "finish")
 KINDS = ("main", "all", "worker")
 RENAMES = 3  # of all kills, at least
+SHORT = {"write_tables": ["before listed-items.parquet", "after listed-users.parquet", "before write_tables-0.json"],
+         "write_pool": ["before pool.npz", "after pool.npz", "before write_pool-0.json"],
+         "complete": ["before items.parquet", "after item_counts.parquet", "after segments.parquet", "before complete-0.json"],
+         "finish": ["after complete-0.json", "before prepared", "after prepared"]}
 HOOK = '''
 import os, signal
 
@@ -53,10 +57,11 @@ def write_log(folder: Path, rows: int, seed: int) -> list[str]:
     """A seeded log of three Parquet and two CSV files with ties, exact copies, unknown labels and rows that rules drop."""
     rng, paths = np.random.default_rng(seed), []
     folder.mkdir(parents=True, exist_ok=True)
-    for place, name in enumerate(("a.parquet", "b.csv", "c.parquet", "d.csv", "e.parquet")):
+    for name in ("a.parquet", "b.csv", "c.parquet", "d.csv", "e.parquet"):
         n = rows // 5
         frame = pd.DataFrame({
-            "user": np.char.add("u", rng.integers(0, rows // 40, n).astype(str)), "item": np.char.add("i", rng.zipf(1.3, n).clip(max=2000).astype(str)),
+            "user": np.char.add("u", rng.integers(0, rows // 40, n).astype(str)),
+            "item": np.char.add("i", rng.zipf(1.3, n).clip(max=2000).astype(str)),
             "ts": 1_700_000_000 + rng.integers(0, 20 * 86_400, n), "device": rng.choice(["tv", "mobile", "web"], n),
             "click": rng.integers(0, 2, n), "seconds": rng.integers(-1, 600, n).astype(float)})
         frame = pd.concat([frame, frame.head(n // 50)], ignore_index=True)
@@ -70,7 +75,7 @@ def write_config(path: Path, interactions: list[str], *, negatives: bool = True,
     click = {"kind": "binary", "every_row": True} if negatives else {"kind": "binary"}
     plain = {"name": "log", "schema": {"user": "user", "item": "item", "time": "ts", "context": {"device": {}},
                                        "outcomes": {"click": click, "seconds": {"kind": "duration", "clip": 600}}},
-             "data": {"interactions": interactions, "shards": 6, "workers": 2, "memory": "1GB", "rules": {"confirmed": ["duplicate"]}, **data}}
+             "data": {"interactions": interactions, "shards": 6, "workers": 2, "memory": "1GB", **data}}
     if negatives:
         plain["data"]["negatives"] = {"per_event": 2, "window": 14}
     path.write_text(json.dumps(plain), encoding="utf-8")
@@ -116,12 +121,18 @@ class Run:
 
     def kill(self, kind: str) -> str:
         """SIGKILL. Returns whom it met: where no worker is, the main process."""
-        workers = [p for p in psutil.Process(self.process.pid).children() if "spawn_main" in " ".join(p.cmdline())] if kind == "worker" else []
+        workers = self.workers() if kind == "worker" else []
         if kind == "all":
             os.killpg(self.process.pid, signal.SIGKILL)
         else:
             (random.Random(len(workers)).choice(workers) if workers else self.process).kill()
         return kind if kind != "worker" or workers else "main"
+
+    def workers(self) -> list[psutil.Process]:
+        try:
+            return [p for p in psutil.Process(self.process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+        except psutil.NoSuchProcess:
+            return []
 
     def end(self, seconds: float = 300) -> tuple[int, str]:
         """(exit status, stderr) of the main process."""
@@ -150,10 +161,11 @@ def finished(folder: Path) -> dict[str, int]:
     return {}
 
 
-def stage_of(folder: Path, tasks: Counter[str]) -> str:
-    """The first stage that is not finished: of the work folder's markers, against those of a whole run."""
+def stage_of(folder: Path, tasks: Counter[str], old: str) -> str:
+    """The first stage that is not finished: of the work folder's markers, against those of a whole run. `old`: fingerprint of before."""
     if not (folder / ".prepared.work" / "fingerprint").is_file():
-        return "finish" if (folder / "prepared" / "done").is_dir() and not (folder / ".prepared.work").exists() else "start"
+        here = folder / "prepared" / "fingerprint"
+        return "finish" if here.is_file() and hashlib.sha256(here.read_bytes()).hexdigest() != old else "start"
     done = count(finished(folder))
     return next((s for s in STAGES[:-1] if done[s] < tasks[s]), "finish")
 
@@ -204,7 +216,7 @@ def strike(world: World, runs: Path, aim: dict[str, Any], old: dict[str, str]) -
     """Run the command once and kill it: `aim` holds a kind and a moment (seconds), a stage with a fraction of it, or a rename."""
     run = Run(world.config, runs, aim.get("rename", ""))
     if "stage" in aim:
-        while run.process.poll() is None and stage_of(run.folder, world.tasks) != aim["stage"]:
+        while run.process.poll() is None and stage_of(run.folder, world.tasks, old.get("fingerprint", "")) != aim["stage"]:
             time.sleep(0.0005)
         begins = sorted([*world.begins.values(), world.seconds])
         length = next((b for b in begins if b > world.begins[aim["stage"]]), world.seconds) - world.begins[aim["stage"]]
@@ -217,8 +229,8 @@ def strike(world: World, runs: Path, aim: dict[str, Any], old: dict[str, str]) -
     code, said = run.end()
     left, moment, done = run.left(), time.monotonic() - run.begun, finished(run.folder)
     entry = {"aim": " ".join(str(aim[k]) for k in ("stage", "rename", "moment") if k in aim), "kind": met, "moment": round(moment, 2),
-             "stage": stage_of(run.folder, world.tasks), "finished": len(done), "stands": world.stood(run.folder, old),
-             "killed": code != 0, "left_running": left, "traceback": "Traceback" in said}
+             "stage": stage_of(run.folder, world.tasks, old.get("fingerprint", "")), "finished": len(done),
+             "stands": world.stood(run.folder, old), "killed": code != 0, "left_running": left, "traceback": "Traceback" in said}
     if "rename" in aim:
         entry["renamed"] = run.log.read_text().splitlines()[-1]
     if code > 0:  # a worker was killed, the main process says so
@@ -290,8 +302,10 @@ def kills(count: int, seed: int, rows: int = 400_000, folder: Path | None = None
         turn = 0
         while (rest := count - sum(e["killed"] for e in log)) > 0 and turn < count:
             world = worlds[turn % 4 == 3]
-            aims = [{"kind": KINDS[(turn + k) % 3], "stage": s, "fraction": rng.random()} for k, s in enumerate(world.stages)][-rest:]
-            record(world, aims, turn % 2 == 0)
+            aims = [{"kind": KINDS[(turn + k) % 3], "stage": s, "fraction": rng.random()} for k, s in enumerate(world.stages)]
+            if turn % 2:  # a stage of some milliseconds ends before it is seen: there a rename of its own is the moment
+                aims = [{"kind": "all", "rename": f"{rng.choice(SHORT[a['stage']])} all"} if a["stage"] in SHORT else a for a in aims]
+            record(world, aims[-rest:], turn % 4 < 2)
             turn += 1
     return summary(log)
 
