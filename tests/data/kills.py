@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent.parent
 STAGES = ("scatter", "write_tables", "gather", "write_pool", "draw_negatives", "complete", "finish")
 KINDS = ("main", "all", "worker")
 RENAMES = 3  # of all kills, at least
+EACH = 5  # kills of a stage, at least
 SHORT = {"write_tables": ["before listed-items.parquet", "after listed-users.parquet", "before write_tables-0.json"],
          "write_pool": ["before pool.npz", "after pool.npz", "before write_pool-0.json"],
          "complete": ["before items.parquet", "after item_counts.parquet", "after segments.parquet", "before complete-0.json"],
@@ -264,7 +265,7 @@ def chain(world: World, runs: Path, aims: list[dict[str, Any]], old: Path | None
 
 def survived(entry: dict[str, Any], old: bool = False) -> bool:
     """Equal in the end, under half redone, nothing left over, no traceback, and never without the folder of before."""
-    return (entry["equal"] and 2 * entry["redone"] <= entry["finished"] and not entry["leftovers"] and not entry["left_running"]
+    return (entry["equal"] and 2 * entry["redone"] < max(entry["finished"], 1) and not entry["leftovers"] and not entry["left_running"]
             and not entry["traceback"] and (entry["stands"] != "nothing" or not old))
 
 
@@ -276,8 +277,8 @@ def summary(log: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def kills(count: int, seed: int, rows: int = 400_000, folder: Path | None = None) -> dict[str, Any]:
-    """At least 3 kills within a rename, a third at uniform moments, the others aimed at the stages in turn. Returns kills,
-    kills_survived, per_stage, per_kind, during_rename, redone_share_max and the log."""
+    """At least 3 kills within a rename, a quarter at uniform moments, the others aimed at the stages that had fewer than 5 (50 kills are
+    enough for all). Returns kills, kills_survived, per_stage, per_kind, during_rename, redone_share_max and the log."""
     rng, log = random.Random(seed), []
     with tempfile.TemporaryDirectory(dir=folder) as name:
         base = Path(name)
@@ -295,17 +296,19 @@ def kills(count: int, seed: int, rows: int = 400_000, folder: Path | None = None
                   for _ in range(max(RENAMES, count // 6) - len(spots))]
         for spot, old in spots[:max(count, 1)]:
             record(drawn, [{"kind": spot.split()[-1], "rename": spot}], old)
-        for k in range(min(count // 3, count - len(log))):
+        for k in range(min(count // 4, count - len(log))):
             world = worlds[k % 2]
-            moment = (k + rng.random()) / (count // 3) * (world.seconds - world.begins["scatter"]) + world.begins["scatter"] * 0.9
+            moment = (k + rng.random()) / (count // 4) * (world.seconds - world.begins["scatter"]) + world.begins["scatter"] * 0.9
             record(world, [{"kind": KINDS[k % 3], "moment": round(moment, 2)}], k % 2 == 1)
         turn = 0
         while (rest := count - sum(e["killed"] for e in log)) > 0 and turn < count:
             world = worlds[turn % 4 == 3]
-            aims = [{"kind": KINDS[(turn + k) % 3], "stage": s, "fraction": rng.random()} for k, s in enumerate(world.stages)]
+            so_far = Counter(e["stage"] for e in log if e["killed"])
+            stages = [s for s in world.stages if so_far[s] < EACH] or world.stages
+            aims = [{"kind": KINDS[(turn + k) % 3], "stage": s, "fraction": rng.random()} for k, s in enumerate(stages)]
             if turn % 2:  # a stage of some milliseconds ends before it is seen: there a rename of its own is the moment
                 aims = [{"kind": "all", "rename": f"{rng.choice(SHORT[a['stage']])} all"} if a["stage"] in SHORT else a for a in aims]
-            record(world, aims[-rest:], turn % 4 < 2)
+            record(world, aims[:rest], turn % 4 < 2)
             turn += 1
     return summary(log)
 

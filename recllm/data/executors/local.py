@@ -16,6 +16,8 @@ from tqdm import tqdm
 from recllm.data.executors.answers import bar, calling, collect, killed, name_of
 from recllm.errors import WorkerError
 
+ENDS = {signal.SIGINT, signal.SIGTERM}
+
 
 class LocalExecutor:
     """`workers` processes; one worker, or one argument, runs in the caller's process."""
@@ -30,13 +32,13 @@ class LocalExecutor:
         others, workers = set(multiprocessing.active_children()), set[BaseProcess]()
         pool = ProcessPoolExecutor(min(self.workers, len(arguments)), mp_context=context, initializer=_live_as_the_caller_does)
         try:
-            # a worker that still starts must not meet an interrupt: it waits here, and is dropped there
-            kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            # a worker that still starts would meet an interrupt with a traceback, and this process without knowing its workers
+            kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
             try:
                 futures = [pool.submit(calling(function), argument) for argument in arguments]
+                workers = set(multiprocessing.active_children()) - others
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, kept)
-            workers = set(multiprocessing.active_children()) - others
             return collect(function, futures)
         except BrokenProcessPool:
             raise self._lost(function, workers) from None
@@ -63,7 +65,7 @@ def _live_as_the_caller_does() -> None:
     """Ctrl-C reaches the whole group of processes; the caller ends its workers, and they need not say a word. A caller that was killed
     ends nobody: then they end by themselves, in the middle of their task."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
 
 
