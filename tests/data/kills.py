@@ -45,8 +45,12 @@ def killing(rename):
         hit = len(lines) == int(place) if place.isdigit() else os.path.basename(target) == place
         if hit and when == "after":
             rename(source, target, **keywords)
-        if hit:
-            os.kill(os.getpid(), signal.SIGKILL) if who == "worker" else os.killpg(0, signal.SIGKILL)
+        if hit:  # the main process leads the group
+            group, number = {"all": (True, signal.SIGKILL), "main": (False, signal.SIGKILL), "term": (False, signal.SIGTERM),
+                             "int": (True, signal.SIGINT), "stop": (True, signal.SIGSTOP), "worker": (None, signal.SIGKILL)}[who]
+            os.kill(os.getpid(), number) if group is None else os.killpg(0, number) if group else os.kill(os.getpgrp(), number)
+            if when == "after":
+                return
         return rename(source, target, **keywords)
     return renamed
 
@@ -89,7 +93,7 @@ class Run:
 
     config: Path
     runs: Path
-    rename: str = ""  # "before|after PLACE|NAME all|worker": the n-th rename of all processes, or the one that makes NAME
+    rename: str = ""  # "before|after PLACE|NAME all|main|worker|term|int|stop": the n-th rename of all, or the one that makes NAME
     process: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -288,7 +292,9 @@ def kills(count: int, seed: int, rows: int = 400_000, folder: Path | None = None
 
         def record(world: World, aims: list[dict[str, Any]], old: bool) -> None:
             found = chain(world, world.base / "runs", aims, older.base / "whole" / "log" / "prepared" if old else None)
-            log.extend(e | {"survived": survived(e, old), "run": len(log)} for e in found)
+            for entry in found:
+                log.append(entry | {"survived": survived(entry, old), "run": len(log)})
+                print(json.dumps(log[-1]), file=sys.stderr, flush=True)
 
         drawn = worlds[0]
         spots = [("before prepared all", True), ("after prepared all", True), ("before .prepared.old all", True)]
