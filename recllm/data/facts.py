@@ -6,7 +6,6 @@ from typing import Any
 import duckdb
 
 from recllm.config import Config
-from recllm.data.item_counts import booking_sql
 from recllm.data.segments import users_sql
 from recllm.data.sources.files import literal, quote
 from recllm.data.whole import whole_file
@@ -15,10 +14,10 @@ Facts = dict[str, Any]  # split -> rows, first, last (UTC ms), labels: name -> [
 
 
 def write_partial(connection: duckdb.DuckDBPyConnection, config: Config, shards: dict[str, Path], folder: Path, bucket: int) -> Facts:
-    """Write item counts, items, users of the finished `shards` (split -> file) to `folder`/<name>-<bucket>.parquet; return their facts."""
+    """Write items, users and segments of the finished `shards` (split -> file) to `folder`/<name>-<bucket>.parquet; return their facts."""
     every = f"read_parquet([{', '.join(map(literal, shards.values()))}])"
     users = users_sql(config, f"read_parquet({literal(shards['train'])})")
-    for name, sql in (("counts", booking_sql(config, every)), ("items", f"SELECT DISTINCT item FROM {every} ORDER BY item"),
+    for name, sql in (("items", f"SELECT DISTINCT item FROM {every} ORDER BY item"),
                       ("users", f'SELECT DISTINCT "user" FROM {every} ORDER BY "user"'), ("segments", users)):
         with whole_file(folder / f"{name}-{bucket}.parquet") as part:
             connection.execute(f"COPY ({sql}) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)")

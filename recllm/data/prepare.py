@@ -28,6 +28,7 @@ from recllm.data.report import Report
 from recllm.data.rule_checks import check_rules, check_shares
 from recllm.data.scatter import ScatterResult, ScatterTask, parts, raw_file, scatter, total
 from recllm.data.sources.places import shown
+from recllm.data.sources.remote import standing, upload_folder
 from recllm.data.sources.scan import ADAPTERS
 from recllm.data.sources.stage import source_state, stage
 from recllm.data.tables import TablesResult, TablesTask, check_tables, write_tables
@@ -35,7 +36,7 @@ from recllm.data.work import FINGERPRINT, Work
 from recllm.errors import DataError
 
 ROWS_PER_SHARD = 800_000
-HOW = {"workers", "memory", "executor", "executor_options", "storage"}  # settings that do not change what is written
+HOW = {"workers", "memory", "executor", "executor_options", "storage", "out"}  # settings that do not change what is written
 TABLES = ("interactions", "users", "items", "relations")
 BYTES_PER_ROW = 100  # of a text file, compressed ones a fifth
 Say = Callable[[str], None]
@@ -75,12 +76,22 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     if reuse and finished.is_file() and finished.read_text().splitlines()[0] == mark.splitlines()[0]:
         Work(target, mark).tidy()
         say(f"{target} is up to date")
+        _copy_out(config, say)
         return Report.read_from(target)
     with Work(target, mark) as work, opened(executor or executor_of(config.data)) as running:
         if not work.done(complete):  # else killed while it was finished: buckets may be gone
-            _fill(_staged(_dated(config, work)), work, running, say)
+            _fill(config, _staged(_dated(config, work)), work, running, say)
         work.finish(KEPT)
+    _copy_out(config, say)
     return Report.read_from(target)
+
+
+def _copy_out(config: Config, say: Say) -> None:
+    """Copy the prepared folder to `data.out`, unless the same stands there."""
+    url, storage = config.data.out, config.data.storage
+    if url and standing(url, storage) != (config.prepared / FINGERPRINT).read_text(encoding="utf-8"):
+        say(f"copying {config.prepared} to {shown(url)}")
+        upload_folder(config.prepared, url, storage)
 
 
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:
@@ -149,8 +160,8 @@ def _rows(config: Config, path: str) -> int:
     return rows
 
 
-def _fill(log: Staged, work: Work, executor: Executor, say: Say) -> None:
-    """Do every step that is not done yet."""
+def _fill(original: Config, log: Staged, work: Work, executor: Executor, say: Say) -> None:
+    """Do every step that is not done yet, for the log `original` as it was staged."""
     config, paths, folder = log.config, log.config.data.interactions, work.folder
     # the log alone decides how many shards there are: bytes depend on it, and which negatives are drawn
     shards = config.data.shards or max(2, sum(_rows(config, p) for p in paths) // ROWS_PER_SHARD + 1)
@@ -184,7 +195,7 @@ def _fill(log: Staged, work: Work, executor: Executor, say: Say) -> None:
                     merged=sum(g.merged for g in gathered), rows=sum(g.rows for g in gathered),
                     tables=tables.tables, cuts=(validation, test), candidates=sum(d.drawn for d in drawn),
                     unscored=sum(d.unscored for d in drawn))
-    last = CompleteTask(config, folder, shards, report, memory, [g.facts for g in gathered])
+    last = CompleteTask(original, folder, shards, report, memory, [g.facts for g in gathered])
     work.run(LocalExecutor(1), complete, [last], Completed, say)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from recllm.config import Config, declared
 from recllm.data.gather import SPLITS
 from recllm.data.report import Report
+from recllm.data.sources.remote import fetch_folder
 from recllm.data.work import FINGERPRINT
 from recllm.errors import DataError
 from recllm.model.fields_recllm import as_list, as_text
@@ -89,6 +90,8 @@ def _one_state(folder: Path) -> Iterator[None]:
 def load_log(config: Config) -> Log:
     """Read `config.prepared`, old or new and never both. Raises DataError when it is missing, made from another schema, or replaced
     meanwhile."""
+    if config.data.out and not config.prepared.exists():  # prepared on another machine
+        fetch_folder(config.data.out, config.prepared, config.data.storage)
     with _one_state(config.prepared):
         return _load(config)
 
