@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
@@ -73,11 +74,13 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     target, mark = config.prepared, _mark(config)
     finished = target / FINGERPRINT
     if reuse and finished.is_file() and finished.read_text().splitlines()[0] == mark.splitlines()[0]:
+        Work(target, mark).tidy()
         say(f"{target} is up to date")
         _copy_out(config, say)
         return Report.read_from(target)
     with Work(target, mark) as work, opened(executor or executor_of(config.data)) as running:
-        _fill(config, _staged(_dated(config, work)), work, running, say)
+        if not work.done(complete):  # else killed while it was finished: buckets may be gone
+            _fill(config, _staged(_dated(config, work)), work, running, say)
         work.finish(KEPT)
     _copy_out(config, say)
     return Report.read_from(target)
@@ -92,13 +95,14 @@ def _copy_out(config: Config, say: Say) -> None:
 
 
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:
-    """Read and judge every interaction file without writing anything. Raises DataError as `prepare` does."""
+    """Read and judge every interaction file without writing anything but a simulated log. Raises DataError as `prepare` does."""
     _simulated(config)
     check_rules(config)
-    log = _staged(config)
-    check_tables(log.config)
-    tasks = [ScatterTask(log.config, path, label, index, index, None, 1) for index, (path, label) in enumerate(log.files)]
-    results = (executor or executor_of(config.data)).run(scatter, tasks)
+    with TemporaryDirectory() as folder:
+        log = _staged(config, Path(folder))
+        check_tables(log.config)
+        tasks = [ScatterTask(log.config, path, label, index, index, None, 1) for index, (path, label) in enumerate(log.files)]
+        results = (executor or executor_of(config.data)).run(scatter, tasks)
     return [(label, result) for (_, label), result in zip(log.files, results, strict=True)]
 
 
@@ -118,11 +122,12 @@ class Staged:
     files: list[tuple[str, str]]
 
 
-def _staged(config: Config) -> Staged:
-    """Everything that is no file that DuckDB reads, made one in `<folder>/staged`. Raises DataError for a source that cannot be read."""
+def _staged(config: Config, folder: Path | None = None) -> Staged:
+    """Everything that is no file that DuckDB reads, made one in `folder` (default: `<config's folder>/staged`). Raises DataError for a
+    source that cannot be read."""
     local, labels = {}, []
     for table in TABLES:
-        found = {source: [source] if config.data.format in ADAPTERS else stage(config.data, source, config.folder / "staged")
+        found = {source: [source] if config.data.format in ADAPTERS else stage(config.data, source, folder or config.folder / "staged")
                  for source in getattr(config.data, table)}
         local[table] = [path for paths in found.values() for path in paths]
         if table == "interactions":

@@ -14,6 +14,7 @@ from recllm.data.sources.lines import dialect
 from recllm.data.sources.nested import is_path, with_paths
 from recllm.data.sources.places import key_values, readable
 from recllm.data.sources.text import require_whole
+from recllm.data.stopped import stopped
 from recllm.errors import DataError
 
 SUFFIXES = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".inter": "recbole", ".item": "recbole", ".user": "recbole",
@@ -157,7 +158,7 @@ def reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise DataError(f"{path}: could not be read to its end: {str(error).splitlines()[0]}") from None
+        raise stopped(error) or DataError(f"{path}: could not be read to its end: {str(error).splitlines()[0]}") from None
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, relation: str, path: str | Path) -> list[str]:
