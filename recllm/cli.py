@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     prepare = add("prepare", commands.prepare, "clean, join, order and split a raw log")
     prepare.add_argument("--check", action="store_true", help="only validate; list the first problems with their lines; write nothing")
     prepare.add_argument("--again", action="store_true", help="prepare even when the folder is up to date")
+    names = add("pseudonym", commands.pseudonym, "what users are called in everything that preparation writes (data.pseudonyms)")
+    names.add_argument("user", nargs="+", help="ids as in the raw log")
+    forget = add("forget", commands.forget, "remove users from everything that was made of a log, and prove it by a search")
+    forget.add_argument("user", nargs="+", help="ids as in the raw log")
+    forget.add_argument("--outputs", type=Path, nargs="+", default=[], metavar="PATH", help="files and folders outside of the run's folder "
+                        "to clean and search as well: predictions, lists, vectors, exported features, releases")
     training = add("train", commands.train, "train the tasks jointly on a prepared log; alone or under accelerate launch")
     training.add_argument("--seed", type=int, help="default: training.seed")
     training.add_argument("--again", action="store_true", help="start over; else an interrupted run goes on, a finished one is kept")
