@@ -113,7 +113,7 @@ class Config(Strict):
         """A field that reads the column of an id would write it beside its pseudonym."""
         schema, items = self.columns, self.pseudonymous_items
         ids = {schema.user, schema.request, schema.session, schema.item if items else None} - {None}
-        groups = {"context": schema.context, "profile": schema.profile, "outcomes": schema.outcomes}
+        groups: dict[str, dict[str, Any]] = {"context": schema.context, "profile": schema.profile, "outcomes": schema.outcomes}
         if items:
             groups |= {"item_text": schema.item_text, "item_category": schema.item_category, "item_info": schema.item_info,
                        "item_number": schema.item_number}

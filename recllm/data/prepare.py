@@ -56,7 +56,7 @@ def fingerprint(config: Config, forgotten: Forgotten | None = None) -> str:
     plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
     if key := read_key(config):
         plain |= {"key": key.mark, "hidden_items": config.pseudonymous_items}
-    if gone := sorted((Forgotten.read(config) if forgotten is None else forgotten).hashes):
+    if gone := sorted((Forgotten.read(config) if forgotten is None else forgotten).users):
         plain["forgotten"] = gone
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
 

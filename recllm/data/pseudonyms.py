@@ -9,13 +9,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+from duckdb.func import PythonUDFType
 
 from recllm.config import Config
 from recllm.data.sources.files import quote
@@ -56,7 +58,8 @@ def read_key(config: Config) -> Key | None:
     if said.key_env is not None:
         value, where = os.environ.get(said.key_env, "").encode(), "data.pseudonyms.key_env"
         if not value:  # the name is not said: somebody may have put the key itself there
-            raise ConfigError(f"{where}: expected the name of an environment variable that holds the key, found none of that name: export it")
+            raise ConfigError(f"{where}: expected the name of an environment variable that holds the key, found none of that name: "
+                              f"export it")
     else:
         path, where = Path(str(said.key_file)).expanduser(), "data.pseudonyms.key_file"
         if path.resolve().is_relative_to(config.folder.resolve()):
@@ -84,7 +87,7 @@ class Forgotten:
     """
 
     salt: str = ""
-    hashes: frozenset[str] = frozenset()
+    users: dict[str, str] = field(default_factory=dict)  # hash -> when the user was forgotten, ISO 8601 UTC; "" without train rows
     key: str = ""  # Key.mark of the key under which the ids were written
 
     @classmethod
@@ -94,24 +97,35 @@ class Forgotten:
         if not path.is_file():
             return cls()
         plain = json.loads(path.read_text(encoding="utf-8"))
-        found, key = cls(plain["salt"], frozenset(plain["users"]), plain["key"]), read_key(config)
+        found, key = cls(plain["salt"], plain["users"], plain["key"]), read_key(config)
         if found.key != (key.mark if key else ""):
             raise DataError(f"{path}: expected the list of forgotten users under the key of data.pseudonyms, found one made under another "
                             f"key, or none: use that key again, or remove the list and forget each of its users again")
         return found
 
-    def adding(self, config: Config, ids: Iterable[str]) -> "Forgotten":
-        """The list with more ids (as written)."""
-        key = read_key(config)
-        longer = Forgotten(self.salt or os.urandom(16).hex(), self.hashes, key.mark if key else "")
-        return Forgotten(longer.salt, longer.hashes | {longer._hash(id) for id in ids}, longer.key)
+    def adding(self, config: Config, ids: dict[str, bool]) -> "Forgotten":
+        """The list with more ids (as written), each with whether it has train rows; those that it holds already stay as they are."""
+        key, now = read_key(config), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        longer = Forgotten(self.salt or os.urandom(16).hex(), key=key.mark if key else "")
+        return replace(longer, users={longer._hash(id): now if train else "" for id, train in ids.items()} | self.users)
 
     def write(self, config: Config) -> None:
+        plain = {"salt": self.salt, "key": self.key, "users": dict(sorted(self.users.items()))}
         with whole_file(config.folder / LIST) as part:
-            part.write_text(json.dumps({"salt": self.salt, "key": self.key, "users": sorted(self.hashes)}, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
     def holds(self, id: str) -> bool:
-        return bool(self.hashes) and self._hash(id) in self.hashes
+        return bool(self.users) and self._hash(id) in self.users
+
+    def lacking(self, ids: Iterable[str]) -> "Forgotten":
+        """The list without some ids."""
+        theirs = {self._hash(id) for id in ids} if self.users else set()
+        return replace(self, users={h: moment for h, moment in self.users.items() if h not in theirs})
+
+    def since(self, id: str) -> datetime | None:
+        """When a user of train rows was forgotten: what was trained before may have learnt from these rows."""
+        found = self.users.get(self._hash(id)) if self.users else None
+        return datetime.fromisoformat(found) if found else None
 
     def _hash(self, id: str) -> str:
         return blake2b(id.encode(), key=bytes.fromhex(self.salt), digest_size=16).hexdigest()
@@ -138,15 +152,15 @@ class Ids:
 
     @property
     def closed(self) -> bool:
-        return self.key is not None or bool(self.forgotten.hashes)
+        return self.key is not None or bool(self.forgotten.users)
 
     def sql(self, connection: duckdb.DuckDBPyConnection, id: str, side: str) -> tuple[str, str]:
-        """SQL of an id (`id`, an expression) as it is written, and of whether it is kept out. `side`: user, item, or other, which is both."""
+        """SQL of an id (`id`, an expression) as it is written, and of whether it is kept out. `side`: user, item, or other (both)."""
         hide = self.key is not None and (side == "user" or self.items)
         if hide:
             _function(connection, "recllm_pseudonym", lambda x: self.key.column(x), "VARCHAR")  # type: ignore[union-attr]
         written = f"recllm_pseudonym({id})" if hide else id
-        if not self.forgotten.hashes or (side == "item" and not self.people):
+        if not self.forgotten.users or (side == "item" and not self.people):
             return written, "false"
         _function(connection, "recllm_is_forgotten", self._held, "BOOLEAN")
         return written, f"coalesce(recllm_is_forgotten({written}), false)"
@@ -170,15 +184,18 @@ class Ids:
         at = users.indices.fill_null(0).to_numpy(zero_copy_only=False)
         names = users.dictionary.to_pylist() or [""]
         out = np.array([self.forgotten.holds(name) for name in names])[at] & users.is_valid().to_numpy(zero_copy_only=False)
-        if self.people and self.forgotten.hashes:
+        if self.people and self.forgotten.users:
             out |= self._held(batch.column("item")).fill_null(False).to_numpy(zero_copy_only=False)
         bucket = batch.column("bucket").to_numpy()
-        own = np.array([int(hashlib.md5(name.encode()).hexdigest()[:8], 16) % buckets for name in names], dtype=bucket.dtype)[at]
+        own = np.array([bucket_of(name, buckets) for name in names], dtype=bucket.dtype)[at]
         raw = self._raw(batch, bucket == buckets)
-        reason = [FORGOTTEN if gone else was for gone, was in zip(out, batch.column("reason").to_pylist(), strict=True)] if out.any() else None
+        reasons = batch.column("reason").to_pylist() if out.any() else []
         batch = _put(batch, "bucket", pa.array(np.where(out | (bucket == buckets), buckets, own)))
         batch = _put(batch, "raw", pa.array([None if gone else text for gone, text in zip(out, raw, strict=True)], pa.string()))
-        return batch if reason is None else _put(batch, "reason", pa.array(reason, pa.string()))
+        if not reasons:
+            return batch
+        told = [FORGOTTEN if gone else reason for gone, reason in zip(out, reasons, strict=True)]
+        return _put(batch, "reason", pa.array(told, pa.string()))
 
     def _raw(self, batch: pa.RecordBatch, lost: np.ndarray) -> list[str | None]:
         """The raw rows (JSON) of dropped rows, with the ids as they are written."""
@@ -192,6 +209,11 @@ class Ids:
         return texts
 
 
+def bucket_of(user: str, buckets: int) -> int:
+    """The bucket of a user's id as written, as scatter's SQL has it."""
+    return int(hashlib.md5(user.encode()).hexdigest()[:8], 16) % buckets
+
+
 def _put(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
     return batch.set_column(batch.schema.names.index(name), name, values)
 
@@ -202,7 +224,7 @@ def _function(connection: duckdb.DuckDBPyConnection, name: str, made: Callable[[
         def call(ids: pa.ChunkedArray) -> pa.Array:
             return made(ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids)
 
-        connection.create_function(name, call, ["VARCHAR"], kind, type="arrow")  # type: ignore[arg-type]
+        connection.create_function(name, call, ["VARCHAR"], kind, type=PythonUDFType.ARROW)
 
 
 def sweep(config: Config) -> None:

@@ -4,7 +4,7 @@ A row is known by its number `row`, see partition. Rows leave as Arrow streams, 
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -14,7 +14,7 @@ from recllm.config import Config
 from recllm.data.columns import INTEGERS, Columns, as_text
 from recllm.data.engine import connect
 from recllm.data.partition import ENTRY, FILE, Partition, RawFile
-from recllm.data.pseudonyms import Ids, raw_struct
+from recllm.data.pseudonyms import Forgotten, Ids, raw_struct
 from recllm.data.rules import first_broken, row_rules
 from recllm.data.shapes import is_odd, lists, lowered, raw_columns, shape, typed_columns
 from recllm.data.sources.files import as_text_relation, columns_of, detect, literal, quote, reading
@@ -143,11 +143,12 @@ def scatter(task: ScatterTask) -> ScatterResult:
     """Write the rows that are kept by user bucket, and the dropped ones with their reason; without a folder it only counts."""
     spill = task.folder / "spill" if task.folder else None
     connection = connect(task.config.columns.time.zone, memory=task.memory, spill=spill)
-    ids = Ids.of(task.config)
+    ids = Ids.of(task.config) if not task.only else replace(Ids.of(task.config), forgotten=Forgotten())
     with Unchanged(task.path), Partition(task.folder, task.index, task.buckets, ids) as out, reading(task.path):
         for batch in connection.sql(_typed(task, *_numbered(connection, task), ids)).to_arrow_reader(Partition.ROWS):
             out.add(batch)
-        out.refuse(connection, raw_file(task.config, task.path, task.file, task.label))
+        if not task.only:  # nobody knows whose a line is that could not be read
+            out.refuse(connection, raw_file(task.config, task.path, task.file, task.label))
     mended = {f"unreadable_{name}": out.mended[bit] for bit, name in enumerate(_numbers(task.config)) if out.mended[bit]}
     return ScatterResult(out.rows, dict(out.dropped), mended | dict(out.unreadable), out.problems, dict(out.hours), out.kept)
 

@@ -76,7 +76,8 @@ def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str
     union = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
     try:
         connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT * EXCLUDE (recllm_gone), CASE WHEN id IS NULL THEN 'missing_id'
-        WHEN recllm_gone THEN '{FORGOTTEN}' WHEN row_number() OVER (PARTITION BY id ORDER BY file, line) > 1 THEN 'duplicate_id' END AS broken FROM ({union})""")
+        WHEN recllm_gone THEN '{FORGOTTEN}'
+        WHEN row_number() OVER (PARTITION BY id ORDER BY file, line) > 1 THEN 'duplicate_id' END AS broken FROM ({union})""")
     except duckdb.Error as error:
         raise DataError(f"{', '.join(paths)}: could not be read to the end: {str(error).splitlines()[0]}") from None
 
@@ -123,8 +124,9 @@ def write_relations(config: Config, folder: Path) -> dict[str, int]:
                  FROM {_checked(connection, config, path, needed, 'relations')}"""
              for path in config.data.relations]
     try:
-        connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT * EXCLUDE (gone), CASE WHEN "user" IS NULL OR other IS NULL THEN 'missing_id'
-            WHEN gone THEN '{FORGOTTEN}' WHEN since IS NULL OR since < 0 OR since >= {LATEST} THEN 'bad_since' WHEN "user" = other THEN 'self' END AS broken
+        connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT * EXCLUDE (gone), CASE
+            WHEN "user" IS NULL OR other IS NULL THEN 'missing_id' WHEN gone THEN '{FORGOTTEN}'
+            WHEN since IS NULL OR since < 0 OR since >= {LATEST} THEN 'bad_since' WHEN "user" = other THEN 'self' END AS broken
             FROM ({' UNION ALL '.join(f'SELECT * FROM ({part})' for part in parts)})""")
     except duckdb.Error as error:
         raise DataError(f"{', '.join(config.data.relations)}: could not be read to the end: {str(error).splitlines()[0]}") from None

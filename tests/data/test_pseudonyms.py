@@ -43,7 +43,7 @@ def bad_rows() -> str:
     rows = [f"{user},,1700000000,q,tv,Oslo,1,1,0,5", f"{user},i1,yesterday,q,tv,Oslo,1,1,0,5", f"{user},i1,1,q,tv,Oslo,1,1,0,5",
             f"  {user}  ,i1,1700000001,q{user},tv,Oslo,1,maybe,0,5", f"{user},i1,1700000002,,tv,Oslo,1,1,0,-5",
             f"{user},i1,1700000003,,tv,Oslo,1,1,0,99999999", f"{user},i1,1700000004,,tv,Oslo,1,0,1,5", good,
-            f"{user},i1,1700000006", f"{user},nowhere,1700000007,,tv,Oslo,1,1,0,5", f"Zoë.Quux-stranger,i1,1700000008,,tv,Oslo,1,1,0,5"]
+            f"{user},i1,1700000006", f"{user},nowhere,1700000007,,tv,Oslo,1,1,0,5", "Zoë.Quux-stranger,i1,1700000008,,tv,Oslo,1,1,0,5"]
     rows += [f"Zoë.Quux-bot,i{k % 7},{1700000010 + k},,tv,Oslo,1,1,0,5" for k in range(40)]
     return "\n".join(rows) + "\n"
 
@@ -192,4 +192,5 @@ def test_a_user_finds_her_pseudonym(shop, tmp_path, capsys):
     path = tmp_path / "shop.yaml"
     path.write_text(json.dumps(config.model_dump(mode="json", by_alias=True)))
     assert main(["pseudonym", str(path), USERS[0], USERS[1]]) == 0
-    assert capsys.readouterr().out.split() == [expected(USERS[0]), expected(USERS[1])] and read_key(config).of(USERS[0]) == expected(USERS[0])
+    assert capsys.readouterr().out.split() == [expected(USERS[0]), expected(USERS[1])]
+    assert read_key(config).of(USERS[0]) == expected(USERS[0])
