@@ -23,7 +23,7 @@ from recllm.data.surgery import Surgery, Taken, windowed
 from recllm.data.traces import Traces
 from recllm.data.whole import whole_file
 from recllm.data.work import FINGERPRINT, STAGES, Work
-from recllm.errors import DataError
+from recllm.errors import DataError, StoppedError
 
 BEGUN = "forget"  # first line of the fingerprint of a folder that a killed call left just before its end
 Say = Callable[[str], None]
@@ -65,7 +65,7 @@ def forget_prepared(config: Config, users: list[str], say: Say) -> Prepared:
         if stands and not done and not found.again:
             say(f"taking them out of {config.prepared}")
             _empty(work)
-            found.taken = Surgery(config, config.prepared, work.folder, found.traces, raw if fresh else None).run()
+            found.taken = _operate(config, Surgery(config, config.prepared, work.folder, found.traces, raw if fresh else None))
             _finish(work, [fresh and _fingerprint(config, after) or stale, *old[1:]])
         else:
             shutil.rmtree(work.folder)
@@ -73,6 +73,16 @@ def forget_prepared(config: Config, users: list[str], say: Say) -> Prepared:
         prepare(config, reuse=False, say=say)
     sweep(config)
     return found
+
+
+def _operate(config: Config, surgery: Surgery) -> Taken:
+    try:
+        return surgery.run()
+    except DataError as error:
+        if isinstance(error, StoppedError):
+            raise
+        raise DataError(f"without them nothing is left to learn from ({error}); {config.prepared} still holds them: remove "
+                        f"{config.folder}, or give a longer log") from None
 
 
 def _fingerprint(config: Config, forgotten: Forgotten) -> str | None:
@@ -108,9 +118,9 @@ def _among(config: Config, files: str, column: str, ids: Iterable[str]) -> set[s
 
 
 def _needs_sources(config: Config, written: Iterable[str]) -> bool:
-    """Whether other users' rows change: people who are items stand in them, or a row's own mark of history only was joined with that of
-    the drawn candidates, and is told apart by the source alone."""
-    if config.columns.relations and _among(config, "data/*.parquet", "item", written):
+    """Whether more than the users' own rows changes: people who are items stand in others' rows, candidates and counts; or a row's own
+    mark of history only was joined with that of the drawn candidates, and the source alone tells them apart."""
+    if config.columns.relations and _among(config, "items.parquet", "item", written):
         return True
     return windowed(config) and lowered(config.columns).scored is not None
 

@@ -97,6 +97,7 @@ def check(config: Config, executor: Executor | None = None) -> list[tuple[str, S
     check_tables(log.config)
     tasks = [ScatterTask(log.config, path, label, index, index, None, 1) for index, (path, label) in enumerate(log.files)]
     results = (executor or executor_of(config.data)).run(scatter, tasks)
+    sweep(config)
     return [(label, result) for (_, label), result in zip(log.files, results, strict=True)]
 
 

@@ -91,9 +91,10 @@ class Forgotten:
     key: str = ""  # Key.mark of the key under which the ids were written
 
     @classmethod
-    def read(cls, config: Config) -> "Forgotten":
-        """Raises DataError where the list was made under another key: its users could not be recognised."""
-        path = config.folder / LIST
+    def read(cls, config: Config, folder: Path | None = None) -> "Forgotten":
+        """folder: the run's, where a worker's environment may not say it. Raises DataError where the list was made under another key: its
+        users could not be recognised."""
+        path = (folder or config.folder) / LIST
         if not path.is_file():
             return cls()
         plain = json.loads(path.read_text(encoding="utf-8"))
@@ -142,12 +143,12 @@ class Ids:
     raw: dict[str, str] = field(default_factory=dict)  # raw column of an id -> our own column of it
 
     @classmethod
-    def of(cls, config: Config) -> "Ids":
+    def of(cls, config: Config, folder: Path | None = None) -> "Ids":
         schema, items = config.columns, config.pseudonymous_items
         raw = {schema.user: "user", schema.request: "request", schema.session: "session", schema.item if items else None: "item"}
         if items and schema.impressions:
             raw |= {schema.impressions.column: "item", schema.impressions.clicked: "item"}
-        return cls(read_key(config), Forgotten.read(config), items, schema.relations is not None,
+        return cls(read_key(config), Forgotten.read(config, folder), items, schema.relations is not None,
                    {column: name for column, name in raw.items() if column})
 
     @property

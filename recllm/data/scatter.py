@@ -143,7 +143,8 @@ def scatter(task: ScatterTask) -> ScatterResult:
     """Write the rows that are kept by user bucket, and the dropped ones with their reason; without a folder it only counts."""
     spill = task.folder / "spill" if task.folder else None
     connection = connect(task.config.columns.time.zone, memory=task.memory, spill=spill)
-    ids = Ids.of(task.config) if not task.only else replace(Ids.of(task.config), forgotten=Forgotten())
+    ids = Ids.of(task.config, task.folder and task.folder.parent)
+    ids = replace(ids, forgotten=Forgotten()) if task.only else ids
     with Unchanged(task.path), Partition(task.folder, task.index, task.buckets, ids) as out, reading(task.path):
         for batch in connection.sql(_typed(task, *_numbered(connection, task), ids)).to_arrow_reader(Partition.ROWS):
             out.add(batch)

@@ -90,7 +90,7 @@ def _clean(config: Config, found: Forgetting, outputs: list[Path]) -> None:
     """Take the users out of what lies beside the prepared folder: rows and lines, else the file; of a release or a run the whole folder."""
     traces, prepared = found.prepared.traces, config.prepared
     for folder in _wholes([config.folder, *outputs]):
-        if any(traces.count(path) for path in _files([folder])):
+        if any(traces.count(path) for path in _files([folder]) if path.name != "log.jsonl"):
             shutil.rmtree(folder)
             found.cleaned[folder] = "removed, it held their ids as items"
     for path in _files([config.folder, *outputs]):

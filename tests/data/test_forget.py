@@ -80,8 +80,9 @@ def assert_same(config, other, but=(), unread=()):
         pd.testing.assert_frame_equal(*(pd.read_parquet(c.prepared / f"{name}.parquet") for c in (config, other)), check_exact=True)
     reports = [vars(Report.read_from(c.prepared)) for c in (config, other)]
     assert {k: v for k, v in reports[0].items() if k not in but} == {k: v for k, v in reports[1].items() if k not in but}
-    dropped = [read(c.prepared, "dropped")[["reason", "row"]].query("row.notna()").sort_values(["reason", "row"], ignore_index=True) for c in (config, other)]
-    pd.testing.assert_frame_equal(*(d[~d["reason"].isin(["duplicate_id", *unread])].reset_index(drop=True) for d in dropped))
+    frames = [read(c.prepared, "dropped")[["reason", "row"]].dropna() for c in (config, other)]
+    kept = [f[~f["reason"].isin(["duplicate_id", *unread])].sort_values(["reason", "row"], ignore_index=True) for f in frames]
+    pd.testing.assert_frame_equal(*kept)
 
 
 def test_the_folder_is_the_one_of_a_log_without_the_user(shop):
@@ -149,8 +150,8 @@ def test_pseudonyms_are_forgotten_by_the_raw_id(shop, monkeypatch):
 
 
 def test_candidates_drawn_for_others_stay_and_hers_go(shop):
-    config, other = both(shop, schema={"outcomes": {"click": {"kind": "binary", "every_row": True}}, "profile": {"age": {"kind": "number"}}},
-                         negatives={"per_event": 2, "window": 1})
+    schema = {"outcomes": {"click": {"kind": "binary", "every_row": True}}, "profile": {"age": {"kind": "number"}}}
+    config, other = both(shop, schema=schema, negatives={"per_event": 2, "window": 1})
     before = read(config.prepared, "candidates")
     scored = read(config.prepared)[["user", "pos", "scored"]]
     # when
@@ -177,7 +178,8 @@ def test_people_who_are_items_make_the_folder_again(tmp_path, shop):
         (tmp_path / f"{name}.csv").write_text("\n".join(",".join(c) for c in lines if c[1] != gone) + "\n")
         (tmp_path / f"{name}-r.csv").write_text("\n".join(["user,other,since", *(p for p in pairs if gone not in p)]) + "\n")
         config = shop(small_log(), split=SPLIT, shards=2)
-        data = config.data.model_copy(update={"interactions": [str(tmp_path / f"{name}.csv")], "relations": [str(tmp_path / f"{name}-r.csv")],
+        data = config.data.model_copy(update={"interactions": [str(tmp_path / f"{name}.csv")],
+                                              "relations": [str(tmp_path / f"{name}-r.csv")],
                                               "rules": config.data.rules.model_copy(update={"max_dropped": 1})})
         schema = type(config.columns).model_validate({**SCHEMA, "relations": {}})
         made.append(config.model_copy(update={"name": name, "data": data, "columns": schema}))
@@ -201,9 +203,26 @@ def test_without_the_sources_what_cannot_be_known_is_said(shop):
 def test_where_nothing_is_left_to_learn_the_folder_stands_and_one_line_says_so(shop):
     config, _ = both(shop)
     before = {p.name: p.read_bytes() for p in (config.prepared / "data").glob("*")}
-    with pytest.raises(DataError, match="at least two users"):
+    with pytest.raises(DataError, match="nothing is left to learn from.*at least two users.*still holds them") as error:
         forget_prepared(config, [GONE, *(f"u{k}" for k in range(5))], quiet)
+    assert "\n" not in str(error.value)
     assert {p.name: p.read_bytes() for p in (config.prepared / "data").glob("*")} == before
+
+
+def test_users_can_be_kept_out_before_the_first_preparation(shop):
+    config = shop(with_user(GONE), split=SPLIT, rules=RULES)
+    found = forget(config, [GONE], [], say=quiet)
+    assert found.left == 0 and found.prepared.raw.total() == 18
+    assert prepare(config).dropped["forgotten"] == 18 and GONE not in set(read(config.prepared)["user"])
+
+
+def test_a_line_of_a_runs_log_goes_without_the_run(shop):
+    config, _ = both(shop)
+    (config.folder / "seed-0").mkdir()
+    (config.folder / "seed-0" / "mark").write_text("trained")
+    (config.folder / "seed-0" / "log.jsonl").write_text(f'{{"step": 1}}\n{{"step": 2, "of": "{GONE}"}}\n')
+    assert forget(config, [GONE], [], say=quiet).left == 0
+    assert (config.folder / "seed-0" / "log.jsonl").read_text() == '{"step": 1}\n' and (config.folder / "seed-0" / "mark").exists()
 
 
 KILL = """
@@ -219,9 +238,8 @@ PATCHES = {  # where the process dies
     "after the list": f"module.Surgery.run = lambda self: {DIE}",
     "between shards": f"module.Surgery._inputs = lambda self: {DIE}",
     "before the folder is put in place": f"work.Work.finish = lambda self, keep: {DIE}",
-    "between the two renames": f"work.flush = lambda path, n=[]: n.append(1); os_rename = Path.rename\n"
-                               f"def rename(self, to):\n    out = os_rename(self, to)\n    if str(to).endswith('.old'): {DIE}\n    return out\n"
-                               f"Path.rename = rename",
+    "between the two renames": f"old = Path.rename\ndef rename(self, to):\n    made = old(self, to)\n"
+                               f"    if str(to).endswith('.old'): {DIE}\n    return made\nPath.rename = rename",
     "before the fingerprint": f"finish = work.Work.finish\ndef late(self, keep):\n    finish(self, keep); {DIE}\nwork.Work.finish = late",
 }  # fmt: skip
 
@@ -309,8 +327,9 @@ def test_the_search_finds_what_was_left(shop, monkeypatch):
     assert "report.html" not in {path.name for path in found.hits} and found.left >= 9
 
 
-@pytest.mark.parametrize(("id", "text", "hit"), [("u1", '"u1"', True), ("u1", '"u12" x_u1 au1', False), ("17", '{"item": 17, "n": 17}', False),
-                                                 ("17", '{"user": 17}', True), ("17", '{"user_id": " 17 "}', True), ("17", '{"user": 175}', False),
+@pytest.mark.parametrize(("id", "text", "hit"), [("u1", '"u1"', True), ("u1", '"u12" x_u1 au1', False), ("17", '{"user": 17}', True),
+                                                 ("17", '{"item": 17, "n": 17}', False), ("17", '{"user_id": " 17 "}', True),
+                                                 ("17", '{"user": 175}', False),
                                                  ("a b", "x a b,", True), ("é", json.dumps("é"), True), ("<x>", "<p>&lt;x&gt;</p>", True)])
 def test_an_id_is_a_word_and_a_number_needs_a_key(tmp_path, id, text, hit):
     (tmp_path / "a.json").write_text(text)
