@@ -12,6 +12,7 @@ from recllm.errors import RecllmError
 
 INTERRUPTED = 130  # as a shell says it of ctrl-C
 Run = Callable[[Config, argparse.Namespace], int]
+OUTPUTS = "files and folders outside of the run's folder to clean and search as well: predictions, lists, vectors, features, releases"
 
 
 def _daily_arguments(daily: argparse.ArgumentParser) -> None:
@@ -37,6 +38,16 @@ def _evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--report", type=Path, metavar="HTML", help="also write one page of tables and plots; needs recllm[report]")
     evaluate.add_argument("--check-baseline", type=Path, metavar="FILE", help="end with 1 where recllm is worse than this results file's "
                                                                               "intervals allow")
+
+
+def _release_arguments(release: argparse.ArgumentParser) -> None:
+    release.add_argument("--seed", type=int, help="default: training.seed")
+    release.add_argument("--out", type=Path, help="default: release/ in the run's folder")
+    release.add_argument("--results", type=Path, help="results file for the model card; default: results.json in the run's folder")
+
+
+def _user_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("user", nargs="+", help="ids as in the raw log")
 
 
 def _role(text: str) -> str:
@@ -75,16 +86,17 @@ def _parser() -> argparse.ArgumentParser:
     prepare = add("prepare", commands.prepare, "clean, join, order and split a raw log")
     prepare.add_argument("--check", action="store_true", help="only validate; list the first problems with their lines; write nothing")
     prepare.add_argument("--again", action="store_true", help="prepare even when the folder is up to date")
+    _user_arguments(add("pseudonym", commands.pseudonym, "what users are called in everything that is written (data.pseudonyms)"))
+    forget = add("forget", commands.forget, "remove users from everything that was made of a log, and prove it by a search")
+    _user_arguments(forget)
+    forget.add_argument("--outputs", type=Path, nargs="+", default=[], metavar="PATH", help=OUTPUTS)
     training = add("train", commands.train, "train the tasks jointly on a prepared log; alone or under accelerate launch")
     training.add_argument("--seed", type=int, help="default: training.seed")
     training.add_argument("--again", action="store_true", help="start over; else an interrupted run goes on, a finished one is kept")
     training.add_argument("--init-from", type=Path, metavar="RELEASE", help="go on from a release, on the train rows since its own")
     evaluate = add("evaluate", commands.evaluate, "metrics of trained seeds and baselines on the test split")
     _evaluate_arguments(evaluate)
-    release = add("release", commands.release, "write a folder for the Hub from a trained seed")
-    release.add_argument("--seed", type=int, help="default: training.seed")
-    release.add_argument("--out", type=Path, help="default: release/ in the run's folder")
-    release.add_argument("--results", type=Path, help="results file for the model card; default: results.json in the run's folder")
+    _release_arguments(add("release", commands.release, "write a folder for the Hub from a trained seed"))
     predict = add("predict", commands.predict, "predictions for a JSON Lines file of requests")
     predict.add_argument("requests", type=Path)
     predict.add_argument("out", type=Path, help="Parquet file to write")

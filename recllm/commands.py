@@ -58,6 +58,25 @@ def prepare(config: Config, args: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
+def pseudonym(config: Config, args: argparse.Namespace) -> int:
+    from recllm.data.pseudonyms import read_key
+
+    key = read_key(config)
+    if key is None:
+        raise ConfigError("expected data.pseudonyms in the config, found none: ids are written as they are")
+    print(*map(key.of, args.user), sep="\n")
+    return 0
+
+
+def forget(config: Config, args: argparse.Namespace) -> int:
+    """1: something of a user is still found."""
+    from recllm.recommend.forget import forget
+
+    found = forget(config, args.user, args.outputs, say=_say)
+    print(found.text())
+    return 1 if found.left else 0
+
+
 def schema(args: argparse.Namespace) -> int:
     """Propose a configuration for raw files. 1: a required role could not be told, and its line waits to be filled in."""
     from recllm.data.propose import next_step, propose, table, write_yaml
@@ -170,10 +189,12 @@ def recommend(config: Config, args: argparse.Namespace) -> int:
                               f"{did_you_mean(name, declared)}")
     if not args.user:
         return _everyone(config, args, {flag.removeprefix("--"): value for flag, value in fields.items()})
+    from recllm.data.pseudonyms import written_id
+
     recommender = _recommender(config, args.release)
     context, log = {flag.removeprefix("--"): value for flag, value in fields.items()}, load_log(config)
     for user in args.user:
-        request = request_for(log, recommender.processor.rows, user, context)
+        request = request_for(log, recommender.processor.rows, written_id(config, user), context)
         print(f"user {user}: {len(request['history'])} events, {', '.join(f'{k} {v}' for k, v in request['context'].items())}")
         entries = recommender.recommend(request, top_k=5 if args.top_k is None else args.top_k)
         print(table(entries, config.recommend.title, config.columns.binary, config.columns.duration))

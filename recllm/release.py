@@ -22,6 +22,8 @@ def portable(config: Config) -> dict[str, Any]:
     plain = config.model_dump(mode="json", by_alias=True, exclude={"root": True, "data": {"storage", "out", "executor_options"}})
     for key in ("interactions", "users", "items", "relations"):
         plain["data"][key] = [Path(shown(p)).name for p in plain["data"][key]]
+    if plain["data"]["pseudonyms"]:  # where the key lies is nobody's business
+        plain["data"]["pseudonyms"] = {"items": config.pseudonymous_items}
     if plain["model"]["encoder"].startswith(("/", ".")):
         plain["model"]["encoder"] = Path(plain["model"]["encoder"]).name
     return plain

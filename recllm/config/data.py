@@ -103,6 +103,24 @@ class Rules(Strict):
     confirmed: list[str] = Field(default=[], description="rules that may drop more than max_dropped")
 
 
+class PseudonymSettings(Strict):
+    """Every user id leaves preparation as a keyed hash of it (recllm/data/pseudonyms.py). The configuration says where the key lies and
+    never holds it: an environment variable (`key_env: RECLLM_KEY`), or a file outside of the run's folder (`key_file`).
+
+    `items: true` hides item ids as well, for logs in which people are items; it is the default where the schema has relations.
+    """
+
+    key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    key_file: str | None = None
+    items: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> "PseudonymSettings":
+        if (self.key_env is None) == (self.key_file is None):
+            raise ValueError("expected either key_env, the name of an environment variable, or key_file, a path")
+        return self
+
+
 class Split(Strict):
     """By global time: fractions of the rows, or the first moments of validation and test (ISO 8601, UTC)."""
 
@@ -157,6 +175,7 @@ class DataConfig(Strict):
     rules: Rules = Rules()
     split: Split = Split()
     negatives: Negatives | None = None
+    pseudonyms: PseudonymSettings | None = None
     period: int = Field(default=3600, ge=1, le=CENTURY, description="seconds of one period of the item counts")
     shards: int | None = Field(default=None, ge=1, le=99_999)
     workers: int = Field(default=2, ge=1, le=1024)

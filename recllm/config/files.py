@@ -38,6 +38,8 @@ def explain(error: ValidationError, where: str, root: Any) -> ConfigError:
             lines.append(f'unknown key "{key}" (known here: {", ".join(known)}).{did_you_mean(str(problem["loc"][-1]), known)}')
         elif problem["type"] == "missing":
             lines.append(f'missing key "{key}": add it')
+        elif "pseudonyms" in problem["loc"]:  # what stands there may be the key itself
+            lines.append(f'"{key}": {problem["msg"].removeprefix("Value error, ")}')
         else:
             lines.append(f'"{key}": {problem["msg"].removeprefix("Value error, ")}, found {str(problem["input"])[:80]!r}')
     return ConfigError(f"{where}: " + "; ".join(lines))

@@ -113,7 +113,27 @@ class Config(Strict):
             raise ValueError("item fields are declared without data.items: give the items' table (it may be the log's own file)")
         if bool(schema.relations) != bool(self.data.relations):
             raise ValueError("schema.relations and data.relations go together: found one without the other")
+        if self.data.pseudonyms:
+            self._hide_what_is_hidden()
         return self
+
+    def _hide_what_is_hidden(self) -> None:
+        """A field that reads the column of an id would write it beside its pseudonym."""
+        schema, items = self.columns, self.pseudonymous_items
+        ids = {schema.user, schema.request, schema.session, schema.item if items else None} - {None}
+        groups: dict[str, dict[str, Any]] = {"context": schema.context, "profile": schema.profile, "outcomes": schema.outcomes}
+        if items:
+            groups |= {"item_text": schema.item_text, "item_category": schema.item_category, "item_info": schema.item_info,
+                       "item_number": schema.item_number}
+        found = [f"{group}.{name}" for group, fields in groups.items() for name, spec in fields.items() if (spec.column or name) in ids]
+        if found:
+            raise ValueError(f"schema.{found[0]} reads the column of an id that data.pseudonyms hides: leave the field out")
+
+    @property
+    def pseudonymous_items(self) -> bool:
+        """Whether item ids leave as pseudonyms: where it is said, else where the schema's relations make items of people."""
+        said = self.data.pseudonyms
+        return said is not None and (self.columns.relations is not None if said.items is None else said.items)
 
     @property
     def slices(self) -> list[str]:

@@ -21,10 +21,10 @@ def write_partial(connection: duckdb.DuckDBPyConnection, config: Config, shards:
                       ("users", f'SELECT DISTINCT "user" FROM {every} ORDER BY "user"'), ("segments", users)):
         with whole_file(folder / f"{name}-{bucket}.parquet") as part:
             connection.execute(f"COPY ({sql}) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)")
-    return {split: _facts(connection, config, f"read_parquet({literal(path)})") for split, path in shards.items()}
+    return {split: shard_facts(connection, config, f"read_parquet({literal(path)})") for split, path in shards.items()}
 
 
-def _facts(connection: duckdb.DuckDBPyConnection, config: Config, shard: str) -> Facts:
+def shard_facts(connection: duckdb.DuckDBPyConnection, config: Config, shard: str) -> Facts:
     labels = {name: quote(config.columns.label(name)) for name in config.columns.outcomes}
     sums = "".join(f", count({label}), coalesce(sum({label}), 0)" for label in labels.values())
     row = connection.execute(f"SELECT count(*), min(time), max(time){sums} FROM {shard} WHERE scored").fetchall()[0]

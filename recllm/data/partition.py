@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from recllm.data.pseudonyms import Ids
 from recllm.data.sources.files import literal
 from recllm.data.whole import whole_file
 
@@ -27,12 +28,14 @@ BROKEN = pa.schema({"row": pa.int64(), "reason": pa.string(), "raw": pa.string()
 LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def rejected_lines(connection: duckdb.DuckDBPyConnection) -> str | None:
-    """SELECT of (line, content) of lines that the CSV reader refused; None for other formats, which have no such table."""
+def rejected_lines(connection: duckdb.DuckDBPyConnection, shown: bool = True) -> str | None:
+    """SELECT of (line, content) of lines that the CSV reader refused; None for other formats, which have no such table. Content that is
+    not `shown` is empty: nobody can tell the ids in it."""
     tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if "reject_errors" not in tables:
         return None
-    return "SELECT CAST(line AS BIGINT) AS line, coalesce(any_value(csv_line), '') AS content FROM reject_errors GROUP BY ALL ORDER BY 1"
+    content = "coalesce(any_value(csv_line), '')" if shown else "any_value('')"
+    return f"SELECT CAST(line AS BIGINT) AS line, {content} AS content FROM reject_errors GROUP BY ALL ORDER BY 1"
 
 
 class Partition:
@@ -40,8 +43,8 @@ class Partition:
 
     ROWS = 122_880  # of one batch
 
-    def __init__(self, folder: Path | None, index: int, buckets: int) -> None:
-        self.folder, self.index, self.buckets = folder, index, buckets
+    def __init__(self, folder: Path | None, index: int, buckets: int, ids: Ids) -> None:
+        self.folder, self.index, self.buckets, self.ids = folder, index, buckets, ids
         self.rows = self.kept = 0
         self.dropped: Counter[str] = Counter()
         self.mended: Counter[int] = Counter()
@@ -71,6 +74,7 @@ class Partition:
     def add(self, batch: pa.RecordBatch) -> None:
         """Rows of `batch` to their buckets; those in the bucket behind the last one are dropped."""
         self.rows += batch.num_rows
+        batch = self.ids.hide(batch, self.buckets) if self.ids.closed else batch
         bucket = batch.column("bucket").to_numpy()
         order = np.argsort(bucket, kind="stable")
         ends = np.searchsorted(bucket[order], np.arange(self.buckets + 2))
@@ -84,11 +88,11 @@ class Partition:
             self.mended[bit] += int((mended >> bit & 1).sum())
         if "unreadable" in batch.schema.names:
             self.unreadable.update(batch.column("unreadable").take(pa.array(kept)).flatten().to_pylist())
-        if self.folder is None:
-            return
         time = batch.column("time").to_numpy(zero_copy_only=False)[kept].astype(np.int64)
         hours, counts = np.unique(time // HOUR, return_counts=True)
         self.hours.update(dict(zip(hours.tolist(), counts.tolist(), strict=True)))
+        if self.folder is None:
+            return
         self.times.write(time.tobytes())
         rows = batch.drop_columns([name for name in META if name in batch.schema.names]).take(pa.array(kept))
         for k in np.flatnonzero(np.diff(ends[:self.buckets + 1])).tolist():
@@ -100,7 +104,7 @@ class Partition:
         """Count and write what was dropped: broken rows, and lines that the reader refused."""
         self.broken.close()
         connection.register("recllm_broken", pa.ipc.open_stream(str(self.part / "broken.arrow")))
-        refused = rejected_lines(connection) or "SELECT 0::BIGINT AS line, '' AS content WHERE false"
+        refused = rejected_lines(connection, shown=not self.ids.closed) or "SELECT 0::BIGINT AS line, '' AS content WHERE false"
         connection.execute(f"CREATE TEMP TABLE refused AS SELECT {file.place} AS file, * FROM ({refused})")
         write_files(connection, [file])
         connection.execute(f"""CREATE TEMP TABLE lost AS

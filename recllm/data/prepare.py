@@ -24,6 +24,7 @@ from recllm.data.engine import share
 from recllm.data.executors import Executor, LocalExecutor, executor_of, opened
 from recllm.data.gather import GatherResult, GatherTask, gather
 from recllm.data.negatives import DrawnResult, NegativesTask, PoolTask, draw_negatives, write_pool
+from recllm.data.pseudonyms import Forgotten, read_key, sweep
 from recllm.data.report import Report
 from recllm.data.rule_checks import check_rules, check_shares
 from recllm.data.scatter import ScatterResult, ScatterTask, parts, raw_file, scatter, total
@@ -46,13 +47,19 @@ def _quiet(_: str) -> None:
     return None
 
 
-def fingerprint(config: Config) -> str:
-    """Hash of the data and schema sections and of the sources' sizes and times: equal means the prepared folder still holds."""
+def fingerprint(config: Config, forgotten: Forgotten | None = None) -> str:
+    """Hash of the data and schema sections, of the sources' sizes and times, and of who was forgotten (by default those of the list):
+    equal means the prepared folder still holds."""
     facts = [source_state(config.data, source) for name in TABLES for source in getattr(config.data, name)]
     simulated = config.data.format == "simulate"
     data = config.data.model_dump(mode="json", exclude=HOW | (set() if simulated else {"simulate"}))
     data["rules"] = {name: value for name, value in data["rules"].items() if name not in ("max_dropped", "confirmed")}
+    data.pop("pseudonyms")  # where the key lies is no matter, which it is and what it hides are
     plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
+    if key := read_key(config):
+        plain |= {"key": key.mark, "hidden_items": config.pseudonymous_items}
+    if gone := sorted((Forgotten.read(config) if forgotten is None else forgotten).users):
+        plain["forgotten"] = gone
     return hashlib.sha256(json.dumps([plain, facts], sort_keys=True).encode()).hexdigest()
 
 
@@ -75,13 +82,15 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     finished = target / FINGERPRINT
     if reuse and finished.is_file() and finished.read_text().splitlines()[0] == mark.splitlines()[0]:
         Work(target, mark).tidy()
+        sweep(config)  # what a run that was killed late left
         say(f"{target} is up to date")
         _copy_out(config, say)
         return Report.read_from(target)
     with Work(target, mark) as work, opened(executor or executor_of(config.data)) as running:
         if not work.done(complete):  # else killed while it was finished: buckets may be gone
-            _fill(config, _staged(_dated(config, work)), work, running, say)
+            _fill(config, staged(_dated(config, work)), work, running, say)
         work.finish(KEPT)
+    sweep(config)
     _copy_out(config, say)
     return Report.read_from(target)
 
@@ -99,7 +108,7 @@ def check(config: Config, executor: Executor | None = None) -> list[tuple[str, S
     _simulated(config)
     check_rules(config)
     with TemporaryDirectory() as folder:
-        log = _staged(config, Path(folder))
+        log = staged(config, Path(folder))
         check_tables(log.config)
         tasks = [ScatterTask(log.config, path, label, index, index, None, 1) for index, (path, label) in enumerate(log.files)]
         results = (executor or executor_of(config.data)).run(scatter, tasks)
@@ -122,7 +131,7 @@ class Staged:
     files: list[tuple[str, str]]
 
 
-def _staged(config: Config, folder: Path | None = None) -> Staged:
+def staged(config: Config, folder: Path | None = None) -> Staged:
     """Everything that is no file that DuckDB reads, made one in `folder` (default: `<config's folder>/staged`). Raises DataError for a
     source that cannot be read."""
     local, labels = {}, []

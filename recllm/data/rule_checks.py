@@ -9,6 +9,7 @@ import duckdb
 
 from recllm.config import Config, CustomRule
 from recllm.data.engine import connect
+from recllm.data.pseudonyms import FORGOTTEN
 from recllm.data.rules import OTHER_RULES, reasons, row_rules
 from recllm.data.shapes import raw_columns, shape, typed_columns
 from recllm.data.sources.files import literal, quote
@@ -111,7 +112,7 @@ def check_shares(config: Config, read: int, dropped: dict[str, int], folder: Pat
     `folder` holds the dropped rows as Parquet (file, line, reason, row): the first of them are shown.
     """
     limits = config.data.rules
-    over = [rule for rule, n in dropped.items() if n > limits.max_dropped * read and rule not in limits.confirmed]
+    over = [rule for rule, n in dropped.items() if n > limits.max_dropped * read and rule not in (*limits.confirmed, FORGOTTEN)]
     if not over:
         return
     words, figures, lines = reasons(config.columns, limits), [], []

@@ -14,6 +14,7 @@ OTHER_RULES = {
     "duplicate": "an exact copy of an earlier row",
     "unknown_item": "the item is not in the items table (rules.unknown_items: drop)",
     "unknown_user": "the user is not in the users table (rules.unknown_users: drop)",
+    "forgotten": "the user was forgotten (recllm forget): only the line's place is kept",
     "bot": "the user has more rows in one day than rules.max_events_per_day",
 }
 

@@ -16,6 +16,7 @@ from recllm.config import Config
 from recllm.data.columns import INTEGERS, Columns, as_text
 from recllm.data.engine import connect
 from recllm.data.partition import ENTRY, FILE, Partition, RawFile, rejected_lines
+from recllm.data.pseudonyms import Forgotten, Ids, raw_struct
 from recllm.data.rules import first_broken, row_rules
 from recllm.data.shapes import is_odd, lists, lowered, raw_columns, shape, typed_columns
 from recllm.data.sources.files import as_text_relation, columns_of, detect, literal, quote, reading
@@ -41,6 +42,7 @@ class ScatterTask:
     buckets: int
     memory: int | None = None  # bytes
     rows: tuple[int, int] | None = None  # first and behind the last row of this part; None: the whole file
+    only: tuple[str, ...] = ()  # raw ids: rows of these users alone
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _numbered(connection: duckdb.DuckDBPyConnection, task: ScatterTask) -> tuple
     return shape(connection, numbered, schema), {name: kind for name, kind in types.items() if name != SEEN}
 
 
-def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
+def _typed(task: ScatterTask, shaped: str, types: dict[str, str], ids: Ids) -> str:
     """SELECT of one row per raw row: row, bucket (`buckets` for a dropped one), content, reason, raw, mended, and the typed columns.
 
     `content` is equal for exact copies, in whatever format they came; `raw` is the row as JSON, of dropped rows only.
@@ -123,7 +125,8 @@ def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
     typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in roles.items())
     numeric = _read_as_numbers(config)
     content = ", ".join(columns.double(name) if name in numeric else as_text(name, types[name]) for name in sorted(types))
-    raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in types)
+    raw = raw_struct(ids.kept_raw(types, raw_columns(config.columns).values()))
+    only = f"WHERE \"user\" IN ({', '.join(map(literal, task.only))})" if task.only else ""
     unread = []
     for bit, (name, spec) in enumerate(_numbers(config).items()):
         column = spec.column or name
@@ -141,7 +144,7 @@ def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
                CAST({' + '.join(unread) or '0'} AS INTEGER) AS mended, {names}
         FROM (SELECT *, {broken} AS {SEEN}_broken
               FROM (SELECT {SEEN}, {place} AS {SEEN}_place, hash({content}) AS {SEEN}_content, struct_pack({raw}) AS {SEEN}_raw, {typed}
-                    FROM {shaped}))"""
+                    FROM {shaped}) {only})"""
 
 
 def _read_as_numbers(config: Config) -> set[str]:
@@ -177,9 +180,11 @@ def _scattered(task: ScatterTask, *, may_mend: bool) -> ScatterResult:
     """Raises _LinesLost where the file should be read again, from a mended copy."""
     spill = task.folder / "spill" if task.folder else None
     connection = connect(task.config.columns.time.zone, memory=task.memory, spill=spill)
-    with Unchanged(task.path), Partition(task.folder, task.index, task.buckets) as out, reading(task.label):
+    ids = Ids.of(task.config, task.folder and task.folder.parent)
+    ids = replace(ids, forgotten=Forgotten()) if task.only else ids
+    with Unchanged(task.path), Partition(task.folder, task.index, task.buckets, ids) as out, reading(task.label):
         try:
-            for batch in connection.sql(_typed(task, *_numbered(connection, task))).to_arrow_reader(Partition.ROWS):
+            for batch in connection.sql(_typed(task, *_numbered(connection, task), ids)).to_arrow_reader(Partition.ROWS):
                 out.add(batch)
         except duckdb.Error as error:
             if may_mend and "state machine" in str(error):
@@ -187,7 +192,8 @@ def _scattered(task: ScatterTask, *, may_mend: bool) -> ScatterResult:
             raise
         if may_mend and _swallowed(connection):
             raise _LinesLost
-        out.refuse(connection, raw_file(task.config, task.path, task.file, task.label))
+        if not task.only:  # nobody knows whose a line is that could not be read
+            out.refuse(connection, raw_file(task.config, task.path, task.file, task.label))
     unread = {f"unreadable_{name}": out.mended[bit] for bit, name in enumerate(_numbers(task.config)) if out.mended[bit]}
     return ScatterResult(out.rows, dict(out.dropped), unread | dict(out.unreadable), out.problems, dict(out.hours), out.kept)
 

@@ -36,8 +36,17 @@ def coded(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     for field in schema:
         kind = pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(field.type) else field.type
         chunks = pa.chunked_array(parts.pop(field.name), kind)
-        columns[field.name] = chunks.unify_dictionaries(memory_pool=POOL).combine_chunks(memory_pool=POOL)
+        column = chunks.unify_dictionaries(memory_pool=POOL).combine_chunks(memory_pool=POOL)
+        columns[field.name] = _sorted(column) if pa.types.is_dictionary(kind) else column
     return pa.table(columns)
+
+
+def _sorted(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The same values, coded in their order: a file is then equal wherever its rows came from."""
+    order = pc.array_sort_indices(column.dictionary)
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(rank).take(column.indices), column.dictionary.take(order))
 
 
 def bucket_table(paths: list[Path]) -> pa.Table:
@@ -67,6 +76,18 @@ def shard_schema(schema: Schema, rows: pa.Schema) -> pa.Schema:
     return pa.schema([(name, kinds[name]) for name in names])
 
 
+def _used(column: pa.ChunkedArray) -> pa.Array:
+    """A coded column with the values that occur in it only, in their order: a file must not name whom it has no row of."""
+    codes = column.combine_chunks(memory_pool=POOL)
+    known = codes.indices.is_valid().to_numpy(zero_copy_only=False)
+    places = codes.indices.fill_null(0).to_numpy()
+    there = np.zeros(len(codes.dictionary), dtype=bool)
+    there[places[known]] = True
+    moved = np.cumsum(there, dtype=np.int32) - np.int32(1)
+    indices = pa.array(moved[places] if len(there) else places, mask=None if known.all() else ~known)
+    return pa.DictionaryArray.from_arrays(indices, codes.dictionary.filter(pa.array(there)))
+
+
 def _row_group(rows: pa.Table, order: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows at `order.id`, with the columns that `order` brings."""
     taken = rows.select([n for n in schema.names if n in rows.column_names and n not in order.column_names])
@@ -78,19 +99,35 @@ def _row_group(rows: pa.Table, order: pa.Table, schema: pa.Schema) -> pa.Table:
         elif field.name == "scored":
             columns["scored"] = pc.greater(taken.column("scored"), 0) if "scored" in taken.column_names else pa.repeat(True, len(order))
         elif field.name in taken.column_names:
-            columns[field.name] = taken.column(field.name)
+            column = taken.column(field.name)
+            columns[field.name] = _used(column) if pa.types.is_dictionary(column.type) else column
         else:
             columns[field.name] = pa.repeat(1.0, len(order)) if field.name == "weight" else pa.nulls(len(order), field.type)
     return pa.table(columns)
 
 
+def _coded_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([(f.name, pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(f.type) else f.type) for f in schema])
+
+
+def _writer(path: Path, stored: pa.Schema) -> pq.ParquetWriter:
+    # without the Arrow schema in the file, or readers would find dictionaries where texts are meant
+    return pq.ParquetWriter(path, stored, compression="zstd", store_schema=False)
+
+
+def write_rows(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
+    """Write finished rows again, out of batches of ROW_GROUP: byte by byte what `write_shard` makes of the same rows."""
+    stored = _coded_schema(schema)
+    with whole_file(path) as part, _writer(part, stored) as out:
+        for batch in batches:
+            out.write_table(coded([batch], schema).cast(stored), row_group_size=ROW_GROUP)
+
+
 def write_shard(path: Path, rows: pa.Table, orders: Iterable[pa.RecordBatch], schema: pa.Schema, booked: list[str]) -> list[pa.Table]:
     """Write the rows that `orders` name (id, known_at, pos, n_before, labels), in their order. Returns their columns `booked`."""
-    # without the Arrow schema in the file, or readers would find dictionaries where texts are meant
-    stored = pa.schema([pa.field(f.name, rows.schema.field(f.name).type if f.name in rows.column_names and
-                                 pa.types.is_dictionary(rows.schema.field(f.name).type) else f.type) for f in schema])
+    stored = _coded_schema(schema)
     written = [stored.empty_table().select(booked)]
-    with whole_file(path) as part, pq.ParquetWriter(part, stored, compression="zstd", store_schema=False) as out:
+    with whole_file(path) as part, _writer(part, stored) as out:
         for batch in orders:
             table = _row_group(rows, pa.Table.from_batches([batch]), schema).cast(stored)
             out.write_table(table, row_group_size=ROW_GROUP)

@@ -9,6 +9,7 @@ from recllm.config import Config
 from recllm.data.columns import Columns
 from recllm.data.engine import connect
 from recllm.data.partition import rejected_lines
+from recllm.data.pseudonyms import FORGOTTEN, Ids
 from recllm.data.scatter import check_columns
 from recllm.data.shapes.numbers import lowered_numbers, relation_with_numbers
 from recllm.data.sources.files import columns_of, literal, quote
@@ -70,10 +71,13 @@ def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str
     for path in paths:
         relation = _checked(connection, config, path, needed, table)
         fields = "".join(f", {sql} AS {quote(name)}" for name, sql in columns.items())
-        parts.append(f"SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {TEXT.text(key)} AS id{fields} FROM {relation}")
+        id, gone = Ids.of(config).sql(connection, TEXT.text(key), table.removesuffix("s"))
+        parts.append(f"SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {id} AS id, {gone} AS recllm_gone{fields} "
+                     f"FROM {relation}")
     union = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
     try:
-        connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN id IS NULL THEN 'missing_id'
+        connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT * EXCLUDE (recllm_gone), CASE WHEN id IS NULL THEN 'missing_id'
+        WHEN recllm_gone THEN '{FORGOTTEN}'
         WHEN row_number() OVER (PARTITION BY id ORDER BY file, line) > 1 THEN 'duplicate_id' END AS broken FROM ({union})""")
     except duckdb.Error as error:
         raise stopped(error) or DataError(f"{', '.join(paths)}: could not be read to the end: {str(error).splitlines()[0]}") from None
@@ -88,17 +92,17 @@ def check_tables(config: Config) -> None:
             _checked(connect(), config, path, needed, table)
 
 
-def _refused(connection: duckdb.DuckDBPyConnection) -> str:
+def _refused(connection: duckdb.DuckDBPyConnection, config: Config) -> str:
     """SQL of the lines that the CSV reader refused, as dropped rows."""
-    refused = rejected_lines(connection) or "SELECT 0::BIGINT AS line, '' AS content WHERE false"
+    refused = rejected_lines(connection, shown=not Ids.of(config).closed) or "SELECT 0::BIGINT AS line, '' AS content WHERE false"
     connection.execute(f"CREATE TEMP TABLE refused AS {refused}")
     return "SELECT '' AS file, line, 'malformed_line' AS reason, content AS row FROM refused"
 
 
 def _dropped(connection: duckdb.DuckDBPyConnection, refused: str, path: Path) -> dict[str, int]:
     """Write the broken rows of `loaded` and the refused lines, if there are any. Returns their number by reason."""
-    rows = f"""SELECT file, line, broken AS reason, CAST(to_json(recllm_row) AS VARCHAR) AS row FROM loaded AS recllm_row
-               WHERE broken IS NOT NULL
+    row = f"CASE WHEN broken <> '{FORGOTTEN}' THEN CAST(to_json(recllm_row) AS VARCHAR) END"
+    rows = f"""SELECT file, line, broken AS reason, {row} AS row FROM loaded AS recllm_row WHERE broken IS NOT NULL
                UNION ALL {refused}"""
     counts = dict(connection.execute(f"SELECT reason, count(*) FROM ({rows}) GROUP BY reason ORDER BY reason").fetchall())
     if counts:
@@ -114,18 +118,22 @@ def write_relations(config: Config, folder: Path) -> dict[str, int]:
         return {}
     connection = connect(spec.since.zone, threads=2)
     needed = relation_needs(config.columns)
-    ids = f'{TEXT.text(spec.user)} AS "user", {TEXT.text(spec.other)} AS other'
+    hide = Ids.of(config)
+    (user, user_gone), (other, other_gone) = (hide.sql(connection, TEXT.text(column), side)
+                                              for column, side in ((spec.user, "user"), (spec.other, "other")))
+    ids = f'{user} AS "user", {other} AS other, {user_gone} OR {other_gone} AS gone'
     parts = [f"""SELECT {literal(path)} AS file, row_number() OVER () + 1 AS line, {ids}, {TEXT.moment(spec.since)} AS since
                  FROM {_checked(connection, config, path, needed, 'relations')}"""
              for path in config.data.relations]
     try:
-        connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN "user" IS NULL OR other IS NULL THEN 'missing_id'
+        connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT * EXCLUDE (gone), CASE
+            WHEN "user" IS NULL OR other IS NULL THEN 'missing_id' WHEN gone THEN '{FORGOTTEN}'
             WHEN since IS NULL OR since < 0 OR since >= {LATEST} THEN 'bad_since' WHEN "user" = other THEN 'self' END AS broken
             FROM ({' UNION ALL '.join(f'SELECT * FROM ({part})' for part in parts)})""")
     except duckdb.Error as error:
         said = f"{', '.join(config.data.relations)}: could not be read to the end: {str(error).splitlines()[0]}"
         raise stopped(error) or DataError(said) from None
-    refused = _refused(connection)
+    refused = _refused(connection, config)
     kept = 'SELECT "user", other, min(since) AS since FROM loaded WHERE broken IS NULL GROUP BY ALL ORDER BY ALL'
     with whole_file(folder / "relations.parquet") as part:
         connection.execute(f"COPY ({kept}) TO {literal(part)} (FORMAT parquet, COMPRESSION zstd)")
@@ -164,7 +172,7 @@ def write_table(config: Config, folder: Path, side: str) -> dict[str, int]:
     if paths:
         _load(connection, config, paths, key, columns, item_needs(schema) if side == "item" else user_needs(schema),
               f"{side}s")
-        counts = _dropped(connection, _refused(connection), folder / "dropped" / f"{side}s.parquet")
+        counts = _dropped(connection, _refused(connection, config), folder / "dropped" / f"{side}s.parquet")
         listed = f"SELECT id AS {quote(side)}, true AS listed{', ' + names if names else ''} FROM loaded WHERE broken IS NULL"
     else:
         listed = f"SELECT CAST(NULL AS VARCHAR) AS {quote(side)}, true AS listed WHERE false"
