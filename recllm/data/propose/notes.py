@@ -4,6 +4,7 @@ from recllm.data.propose import clock
 from recllm.data.propose.evidence import Evidence
 from recllm.data.propose.pairs import TIME
 from recllm.data.propose.profile import Table
+from recllm.data.sources.places import passwords, shown
 
 
 def notes(evidence: Evidence) -> list[str]:
@@ -15,20 +16,25 @@ def notes(evidence: Evidence) -> list[str]:
 
 def _of_file(table: Table) -> list[str]:
     found = []
+    if secrets := passwords(table.path):
+        found.append(f"the file holds {'a password' if len(secrets) == 1 else 'passwords'}: write ${{NAME}} in its place, which is read "
+                     f"from the environment")
     names = [c.name for c in table.columns]
     if len(names) == 1:
-        found.append(f'{table.path}: one column only, "{names[0][:60]}": is the delimiter another one? Give it with --delimiter')
+        found.append(f'{shown(table.path)}: one column only, "{names[0][:60]}": is the delimiter another one? Give it with --delimiter')
     if sum(_value_like(name) for name in names) >= max(2, len(names) / 2):
-        found.append(f"{table.path}: the first line looks like values, not names ({', '.join(names)[:60]}): add a line of names")
+        found.append(f"{shown(table.path)}: the first line looks like values, not names ({', '.join(names)[:60]}): add a line of names")
+    if table.encoding:
+        found.append(f"{shown(table.path)}: no UTF-8, read as {table.encoding}: where its letters are wrong, say --encoding")
     if table.refused:
         line, content = table.refused[0]
-        found.append(f"{table.path}: {len(table.refused):,} lines do not have the header's {len(names)} columns; preparation drops and "
+        found.append(f"{shown(table.path)}: {len(table.refused):,} lines do not have the header's {len(names)} columns; preparation drops and "
                      f"counts them. The first is line {line}: {content[:80].strip()}")
     for c in table.columns:
         if c.share["european"] > 0.9:
-            found.append(f'{table.path}: "{c.name}" holds dates such as 31.12.2025, which are not read: write ISO 8601 (2025-12-31)')
+            found.append(f'{shown(table.path)}: "{c.name}" holds dates such as 31.12.2025, which are not read: write ISO 8601 (2025-12-31)')
         if c.share["absent"] > 0 and (c.numeric or c.share["numeric"] + c.share["absent"] > 0.98):
-            found.append(f'{table.path}: "{c.name}" says NA, null or the like in {c.share["absent"]:.1%} of its cells; empty ones are '
+            found.append(f'{shown(table.path)}: "{c.name}" says NA, null or the like in {c.share["absent"]:.1%} of its cells; empty ones are '
                          f"unknown, these are not read as such")
     return found
 
