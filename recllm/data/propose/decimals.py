@@ -47,5 +47,5 @@ def _with_points(connection: duckdb.DuckDBPyConnection, table: Table) -> Table:
                                WHERE NOT coalesce(lower({quote(name)}) IN ({', '.join(map(literal, ABSENT))}), false)""")
     again = {c.name: c for c in describe(connection, table.name, table.rows, changed)} if changed else {}
     # how they were written stays known: it is the evidence
-    kept = [replace(again[c.name], share=again[c.name].share | {"comma": c.share["comma"]}) if c.name in again else c for c in table.columns]
-    return replace(table, columns=kept)
+    return replace(table, columns=[replace(again[c.name], share=again[c.name].share | {"comma": c.share["comma"]})
+                                   if c.name in again else c for c in table.columns])

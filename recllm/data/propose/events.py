@@ -92,9 +92,10 @@ def _follow(evidence: Evidence, column: Column, shown: list[str], taken: list[st
     """Whether what was taken comes after an exposure of the same item to the same user, more often than before one."""
     if not (evidence.user and evidence.item and evidence.time):
         return False
-    nearer, met = evidence.connection.execute(f"""SELECT count(*) FILTER (before IS NOT NULL AND (after IS NULL OR t - before <= after - t)),
-        count(*) FILTER (before IS NOT NULL OR after IS NOT NULL) FROM ({_near(evidence, column.name, shown)})
-        WHERE v IN ({', '.join(map(literal, taken))})""").fetchall()[0]
+    mine = f"({_near(evidence, column.name, shown)}) WHERE v IN ({', '.join(map(literal, taken))})"
+    nearer, met = evidence.connection.execute(f"""
+        SELECT count(*) FILTER (before IS NOT NULL AND (after IS NULL OR t - before <= after - t)),
+               count(*) FILTER (before IS NOT NULL OR after IS NOT NULL) FROM {mine}""").fetchall()[0]
     return bool(met) and nearer >= NEARER * met
 
 

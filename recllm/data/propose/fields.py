@@ -50,7 +50,7 @@ def kind_of(connection: duckdb.DuckDBPyConnection, table: Table, column: Column,
     if column.distinct <= 1:
         return Kind("none", "empty" if not column.distinct else f"one value only ({next(iter(column.top), '')[:20]})", sure="yes")
     if column.share["comma"] >= 0.05 and not column.numeric and not column.share["letters"]:
-        return Kind("none", "numbers with decimal commas, where others have points: schema.decimal is one for all", instead="{kind: number}")
+        return Kind("none", "numbers with decimal commas, where others have points: schema.decimal is one", instead="{kind: number}")
     if column.unit and (column.unit == "iso" or column.hints & {"time", "born"}):
         return Kind("moment", f"moments ({'ISO 8601' if column.unit == 'iso' else column.unit})")
     if column.share["json"] > 0.9 and (length := _vector(connection, table, column)):
@@ -99,4 +99,4 @@ def _words(column: Column, side: str) -> Kind:
 
 
 def _short(value: float | None) -> str:
-    return "?" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.3g}"
+    return "?" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.4g}"

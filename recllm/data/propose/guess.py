@@ -42,14 +42,14 @@ class Proposal:
         return next((f for f in self.findings if f.role == role and f.active), None)
 
 
-def propose(path: str, *, items: str | None = None, users: str | None = None, format: str = "auto", delimiter: str | None = None, encoding: str | None = None,
-            told: dict[str, str] | None = None) -> Proposal:
+def propose(path: str, *, items: str | None = None, users: str | None = None, format: str = "auto", delimiter: str | None = None,
+            encoding: str | None = None, told: dict[str, str] | None = None) -> Proposal:
     """Read samples of the files and say what each column is. `told` holds what is known: user, item, time, outcome -> column.
 
     Raises DataError where a file cannot be read, or lacks a column that was told.
     """
-    told, asked = told or {}, {key: v for key, v in (("format", format), ("delimiter", delimiter), ("encoding", encoding))
-                               if v not in (None, "auto")}
+    told, given = told or {}, {"format": format, "delimiter": delimiter, "encoding": encoding}
+    asked = {key: value for key, value in given.items() if value not in (None, "auto")}
     evidence, decimal = _samples({"log": path, "items": items, "users": users}, asked)
     log = evidence.log
     for role, column in told.items():

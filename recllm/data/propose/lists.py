@@ -10,6 +10,7 @@ from recllm.data.sources.files import literal, quote
 
 SEPARATORS = (" ", "|", ";", ",")
 LABELS = ("-", ":", "=", "_")
+LOOK = 200  # cells of a first look
 MANY = 50  # different entries that are no categories any more, where no name says that they were shown
 
 
@@ -30,14 +31,24 @@ def _parts(column: str, separator: str) -> str:
     return f"list_transform(CASE WHEN {cell} LIKE '[%' THEN {json} ELSE {split} END, lambda x: trim(x))"
 
 
+def _some(evidence: Evidence, *columns: str) -> list[tuple[str, ...]]:
+    """A few filled cells, for a first look."""
+    return evidence.connection.execute(f"""SELECT {', '.join(map(quote, columns))} FROM {evidence.log.name}
+        WHERE {' AND '.join(f'{quote(c)} IS NOT NULL' for c in columns)} LIMIT {LOOK}""").fetchall()
+
+
 def _labelled(evidence: Evidence, column: Column) -> Lists | None:
     """Nearly every cell is a list of entries that end in a label of 0 or 1, and both occur."""
+    cells = _some(evidence, column.name)
     for separator in SEPARATORS:
         for label in LABELS:
             mark = r"\s" if separator == " " else re.escape(separator)
-            between, entry = f" *{mark}[ ]*", f"[^{mark}]+{re.escape(label)}[01]"
+            entry = f"[^{mark}]+{re.escape(label)}[01]"
+            whole = rf"{entry}( *{mark} *{entry})*"
+            if sum(re.fullmatch(whole, cell) is not None for (cell,) in cells) < 0.9 * len(cells):
+                continue
             fits, length, ones, zeros, different = evidence.connection.execute(f"""
-                SELECT avg(CAST(regexp_full_match({quote(column.name)}, {literal(f'{entry}({between}{entry})*')}) AS INTEGER)),
+                SELECT avg(CAST(regexp_full_match({quote(column.name)}, {literal(whole)}) AS INTEGER)),
                        avg(len({_parts(column.name, separator)})),
                        count(*) FILTER (contains({quote(column.name)}, {literal(label + '1')})),
                        count(*) FILTER (contains({quote(column.name)}, {literal(label + '0')})),
@@ -51,10 +62,14 @@ def _labelled(evidence: Evidence, column: Column) -> Lists | None:
 def _chosen(evidence: Evidence, column: Column, other: Column) -> Lists | None:
     """All that another column says is in this column's list, in rows whose lists have two entries and more."""
     named = bool(column.hints & {"shown", "request", "item"}) and bool(other.hints & {"click", "engaged", "purchase", "item"})
+    few = _some(evidence, column.name, other.name)
     for separator in SEPARATORS:
+        if sum(b in a and (separator in a or a.startswith("[")) for a, b in few if separator not in b) < 0.4 * len(few):
+            continue
         mine, chosen = _parts(column.name, separator), _parts(other.name, separator)
         inside, rows, length, different, copies = evidence.connection.execute(f"""
-            SELECT avg(CAST(list_has_all({mine}, {chosen}) AS INTEGER)) FILTER ({quote(other.name)} IS NOT NULL), count({quote(other.name)}),
+            SELECT avg(CAST(list_has_all({mine}, {chosen}) AS INTEGER)) FILTER ({quote(other.name)} IS NOT NULL),
+                   count({quote(other.name)}),
                    avg(CAST(len({mine}) > 1 AS INTEGER)), (SELECT count(DISTINCT p) FROM (SELECT unnest({mine}) AS p
                    FROM {evidence.log.name})), avg(CAST({quote(column.name)} = {quote(other.name)} AS INTEGER))
             FROM {evidence.log.name} WHERE {quote(column.name)} IS NOT NULL""").fetchall()[0]
@@ -80,7 +95,8 @@ def findings(evidence: Evidence, lists: Lists, key: str | None) -> list[Finding]
     how = f'0 or 1 after "{lists.label}"' if lists.label else f"what was chosen in {lists.clicked}"
     why = f'lists of {lists.entries:,} different entries split at "{lists.separator}", {how}'
     found = [Finding(key or "item", "item", f"the entries of {lists.column}; in the items' table this is the key", "likely", "item"),
-             Finding(lists.column, "impressions", why, "likely", "impressions", spec, "add ordered: true if a list's order is that of the page"),
+             Finding(lists.column, "impressions", why, "likely", "impressions", spec,
+                     "with ordered: true, if a list's order is that of the page"),
              Finding(lists.column, "outcome", how, "likely", "click", {"kind": "binary"})]
     found += [Finding(lists.clicked, "clicked", f"names the entries of {lists.column} that were chosen", "likely")] if lists.clicked else []
     told = {lists.column, lists.clicked}

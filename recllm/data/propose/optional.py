@@ -89,9 +89,10 @@ def _places(evidence: Evidence, column: Column) -> bool:
     if not evidence.user or not evidence.time:
         return False
     key = quote(request) if request else f"{quote(evidence.user)}, {TIME}"
+    numbered = f"(SELECT *, TRY_CAST({quote(column.name)} AS BIGINT) AS p FROM {evidence.log.name})"
     lists, tight = evidence.connection.execute(f"""SELECT count(*), avg(CAST(apart AND high - low + 1 = n AS INTEGER)) FROM (
-        SELECT count(*) AS n, count(DISTINCT p) = count(*) AS apart, max(p) AS high, min(p) AS low FROM (
-               SELECT *, TRY_CAST({quote(column.name)} AS BIGINT) AS p FROM {evidence.log.name}) GROUP BY {key}) WHERE n > 1""").fetchall()[0]
+        SELECT count(*) AS n, count(DISTINCT p) = count(*) AS apart, max(p) AS high, min(p) AS low FROM {numbered} GROUP BY {key})
+        WHERE n > 1""").fetchall()[0]
     return lists >= 20 and (tight or 0) >= 0.9
 
 

@@ -39,6 +39,7 @@ SHARES = {
     "point": r"regexp_full_match(c, '[+-]?\d+\.\d*')",
     "fine": r"regexp_full_match(c, '[+-]?\d+\.\d{4,}')",
     "letters": r"regexp_matches(c, '\p{L}')",
+    "beyond": r"regexp_matches(c, '[^\x00-\x7F]')",  # of ASCII
     "json": "starts_with(c, '[') AND ends_with(c, ']')",
     "url": "regexp_matches(c, '^https?://')",
     "agent": "starts_with(c, 'Mozilla/')",
