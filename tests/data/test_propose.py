@@ -15,7 +15,7 @@ import yaml
 from recllm.cli import main
 from recllm.config import load_config
 from recllm.data.prepare import prepare
-from recllm.data.propose import propose, table, yaml_text
+from recllm.data.propose import name_of_source, propose, table, yaml_text
 from recllm.data.propose.words import concepts
 from recllm.errors import ConfigError, DataError
 
@@ -280,6 +280,29 @@ def test_what_follows_an_exposure_is_an_event_type_with_a_window(tmp_path, kinds
     assert "95% of" in next(f.why for f in proposal.findings if f.name == "purchase")
 
 
+def test_a_window_leaves_room_for_labels_and_a_follow_up_at_once_is_a_guess(tmp_path):
+    # given buys that come after three days, in a log whose validation and test last a good day each
+    events = shop(("view", "cart", "buy")).reset_index(drop=True)
+    slow = events.assign(time=events.time + 259_200 * (events.what == "buy"))
+    proposal = propose(written(slow, tmp_path))
+    buy = next(f for f in proposal.findings if f.name == "purchase")
+    assert buy.spec["window"] <= 1 and "cut to" in buy.why and buy.sure == "likely"
+    config, _ = runs(proposal, tmp_path)
+    for split in ("train", "validation", "test"):
+        assert pd.concat(map(pd.read_parquet, (config.prepared / "data").glob(f"{split}-*.parquet"))).purchase_within.notna().any(), split
+    # when time is so coarse that carts stand in their view's own moment, then no window counts them, which is said
+    coarse = events.assign(time=events.time // 600 * 600)
+    cart = next(f for f in propose(written(coarse, tmp_path, "coarse.csv")).findings if f.name == "click")
+    assert cart.sure == "guess" and "very moment" in cart.why
+
+
+@pytest.mark.parametrize("source, name", [("sqlite:///shop.db?table=events", "shop"), ("logs/*.csv.gz", "logs"), ("days/", "days"),
+                                          ("postgresql://u:p@host/shop?table=x", "shop"), ("org/name?split=train", "name"),
+                                          ("a.b.csv", "a.b"), ("*.csv", "log")])
+def test_a_configuration_is_called_like_its_source(source, name):
+    assert name_of_source(source) == name
+
+
 def test_what_people_chose_to_look_at_is_a_click_and_what_followed_an_outcome_of_its_own(tmp_path):
     # given Deskdrop: nothing in it was shown and not taken
     config, report = runs(propose(str(SAMPLES / "deskdrop" / "interactions.parquet")), tmp_path)
@@ -336,6 +359,14 @@ def test_an_encoding_that_is_said_is_taken_and_a_wrong_one_refused(tmp_path):
     for wrong, error in (("no-such-codec", ConfigError), ("utf-16", DataError)):
         with pytest.raises(error, match="encoding"):
             propose(str(path), encoding=wrong)
+
+
+def test_tables_of_two_encodings_are_said_to_need_one(tmp_path):
+    # given a log in cp1252 and items in UTF-8: data.encoding is one for all
+    (tmp_path / "events.csv").write_bytes(GERMAN_EVENTS.encode("cp1252"))
+    (tmp_path / "items.csv").write_text("artikel,farbe\ntee,grün\ntasse,weiß\npfanne,schwarz\n", encoding="utf-8")
+    proposal = propose(str(tmp_path / "events.csv"), items=str(tmp_path / "items.csv"))
+    assert any("save both in one" in note and "items.csv is UTF-8" in note for note in proposal.notes)
 
 
 def test_databases_globs_and_folders_by_day_are_sampled_as_they_are_prepared(log, tmp_path, monkeypatch, capsys):
@@ -556,7 +587,9 @@ def test_the_script_is_the_command():
 @pytest.mark.parametrize("name, concept", [("personId", "user"), ("Kundennummer", "user"), ("utilisateur_id", "user"), ("用户ID", "user"),
                                            ("Artikelnr", "item"), ("商品", "item"), ("is_click", "click"), ("angeklickt", "click"),
                                            ("acheté", "purchase"), ("Verweildauer", "duration"), ("play_time_ms", "duration"),
-                                           ("eventType", "event"), ("Zeitstempel", "time"), ("fecha", "time")])
+                                           ("eventType", "event"), ("Ereignis", "event"), ("gerät", "device"), ("Warenkorb", "cart"),
+                                           ("pv", "view"), ("Breitengrad", "latitude"), ("曝光", "shown"), ("remove_from_cart", "negative"),
+                                           ("Zeitstempel", "time"), ("fecha", "time")])
 def test_names_hint_in_several_languages(name, concept):
     assert concept in concepts(name)
     assert not concepts("c7")

@@ -17,7 +17,7 @@ TAKEN = {"click", "purchase", "engaged", "cart", "view"}  # concepts of what som
 BOUGHT = {"click", "purchase", "cart"}  # of these, what makes a page that was looked at an offer
 NEARER = 0.7  # share of the follow-ups whose nearest exposure is the one before them; chance gives a half
 FEWEST = 20  # rows of a follow-up in the sample, below which it has no outcome of its own
-WINDOWS = (0.05, 0.25, 0.5, 1, 2, 3, 5, 7, 14, 30)  # days
+WINDOWS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7, 14, 30)  # days
 COVERED = 0.95  # share of the follow-ups that a window should reach
 
 
@@ -84,7 +84,6 @@ def _near(evidence: Evidence, column: str, shown: list[str]) -> str:
     at, whose = f"CASE WHEN {quote(column)} IN ({names}) THEN {TIME} END", f"{quote(evidence.user or '')}, {quote(evidence.item or '')}"
     window = f"OVER (PARTITION BY {whose} ORDER BY {TIME} RANGE BETWEEN"
     return (f"SELECT {quote(column)} AS v, {TIME} AS t, max({at}) {window} UNBOUNDED PRECEDING AND CURRENT ROW) AS before, "
-            f"max({at}) {window} UNBOUNDED PRECEDING AND 1 PRECEDING) AS earlier, "
             f"min({at}) {window} 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS after FROM {evidence.log.name} WHERE {TIME} IS NOT NULL")
 
 
@@ -99,21 +98,27 @@ def _follow(evidence: Evidence, column: Column, shown: list[str], taken: list[st
     return bool(met) and nearer >= NEARER * met
 
 
-def _window(evidence: Evidence, types: Types, values: list[str]) -> tuple[float, str]:
-    """Days within which nearly all of these follow the exposure before them, and why."""
-    gap, met, same, first, last = evidence.connection.execute(f"""SELECT quantile_disc(t - earlier, {COVERED}), count(earlier),
-        count(*) FILTER (before = t), (SELECT min({TIME}) FROM {evidence.log.name}), (SELECT max({TIME}) FROM {evidence.log.name})
-        FROM ({_near(evidence, types.column, types.shown)}) WHERE v IN ({', '.join(map(literal, values))})""").fetchall()[0]
+def _window(evidence: Evidence, types: Types, values: list[str]) -> tuple[float, str, bool]:
+    """Days within which nearly all of these follow the exposure before them, why, and whether that holds for most of them."""
+    mine = f"({_near(evidence, types.column, types.shown)}) WHERE v IN ({', '.join(map(literal, values))})"
+    gap, met, same = evidence.connection.execute(f"""
+        SELECT quantile_disc(t - before, {COVERED}) FILTER (before < t), count(*) FILTER (before < t), count(*) FILTER (before = t)
+        FROM {mine}""").fetchall()[0]
+    at_once = f"; {same:,} came in the very moment of one, which no window counts: is there a finer time?" if same else ""
     if gap is None:
-        return 1.0, "no gap could be measured: a day is a guess"
-    days, most = gap / DAY, max((last - first) / DAY / 4, WINDOWS[0])  # labels are known once their window is closed
-    found = next((w for w in WINDOWS if w >= days), WINDOWS[-1])
-    short = [w for w in WINDOWS if w <= most][-1]
-    why = f"{COVERED:.0%} of {met:,} came within {_span(days)} of the {' or '.join(types.shown)} before them, rounded up"
-    if found > short:
-        found, why = float(short), f"{why}, and cut to a quarter of the log"
-    at_once = f"; {same:,} more came in the very moment of one, which no window counts" if same else ""
-    return found, why + at_once
+        return 1.0, f"no gap could be measured, a day is a guess{at_once}", False
+    found = next((w for w in WINDOWS if w >= gap / DAY), WINDOWS[-1])
+    most = [w for w in WINDOWS if w <= max(_room(evidence), WINDOWS[0])][-1]
+    cut = f", cut to {most:g} days: half of what validation or test lasts, for a label is known once its window is closed"
+    why = f"{COVERED:.0%} of {met:,} came within {_span(gap / DAY)} of the {' or '.join(types.shown)} before them, rounded up"
+    return float(min(found, most)), f"{why}{cut if found > most else ''}{at_once}", met >= same
+
+
+def _room(evidence: Evidence) -> float:
+    """Half of the days that the shorter of validation and test lasts, with a tenth of the rows each."""
+    first, second, last = evidence.connection.execute(f"""SELECT quantile_disc({TIME}, 0.8), quantile_disc({TIME}, 0.9), max({TIME})
+                                                          FROM {evidence.log.name}""").fetchall()[0]
+    return min(second - first, last - second) / DAY / 2
 
 
 def _span(days: float) -> str:
@@ -130,13 +135,13 @@ def findings(evidence: Evidence, types: Types) -> list[Finding]:
     why = f"says what was done ({counts}): {', '.join(types.shown)} is what was there, {', '.join(types.taken)} follow it"
     why += f"; {', '.join(types.others)}: history without outcomes" if types.others else ""
     found = [Finding(types.column, "event_type", why, "likely", "event_type", {"column": types.column, "values": values})]
-    main = None if types.offer else "click"
     windows: dict[str, float] = {}
     for name, kinds in types.outcomes.items():
-        days, reason = _window(evidence, types, kinds)
+        days, reason, most = _window(evidence, types, kinds)
         windows[name] = days
-        base = "click" if name != "click" and (main or days <= windows.get("click", 0)) else None
+        base = "click" if name != "click" and (not types.offer or days <= windows.get("click", 0)) else None
         spec = {"kind": "binary", "window": days} | ({"given": base} if base else {})
         rows = sum(column.top[kind] for kind in kinds)
-        found.append(Finding(types.column, "outcome", f"{rows:,} rows of {', '.join(kinds)}; window: {reason}", "likely", name, spec))
+        why = f"{rows:,} rows of {', '.join(kinds)}; window: {reason}"
+        found.append(Finding(types.column, "outcome", why, "likely" if most else "guess", name, spec))
     return found

@@ -22,11 +22,11 @@ STEMS = {
     "click": "click clicked clk klick geklickt angeklickt clic clicado opened geoffnet ouvert 点击 клик",
     "purchase": """purchase purchased buy bought order ordered conversion converted paid sale sold transaction kauf gekauft bestellt
         bestellung compra comprado pedido achat achete commande acquisto ordine koop gekocht 购买 下单 購入 注文 покупк заказ""",
-    "engaged": """like liked love follow followed comment commented share shared forward forwarded save saved bookmark favorite
+    "engaged": """like fav liked love follow followed comment commented share shared forward forwarded save saved bookmark favorite
         favourite cart addtocart basket hate dislike skip skipped reply retweet long_view longview complete completed finish finished
         subscribe warenkorb einkaufswagen panier carrito carrello wishlist gemerkt geteilt gefallt merkzettel favori favoris partage
         guardado me_gusta 收藏 点赞 分享 お気に入り избран""",
-    "cart": """cart addtocart checkout basket warenkorb einkaufswagen panier carrito cesta carrello winkelwagen koszyk 加购 购物车
+    "cart": """cart atc addtocart checkout basket warenkorb einkaufswagen panier carrito cesta carrello winkelwagen koszyk 加购 购物车
         カート корзин""",
     "negative": """dislike skip skipped hate remove removed removefromcart unlike unfollow unsave hide hidden block report return
         returned refund cancel cancelled entfernt entfernen storniert zuruck ausgeblendet supprime eliminado""",
@@ -39,7 +39,7 @@ STEMS = {
     "position": "position pos rank slot place_in_list reihenfolge platz rang posicion posizione positie 位置 позици",
     "event": """event eventtype action activity behavior behaviour verb interaction ereignis aktion vorgang handlung accion evento
         evenement azione 行为 イベント событи""",
-    "view": """view viewed watch watched read play played listen pageview ansicht angesehen aufruf aufgerufen betrachtet gelesen
+    "view": """view pv viewed watch watched read play played listen pageview ansicht angesehen aufruf aufgerufen betrachtet gelesen
         abgespielt visto vista vu vue lu consultation visualizacion visualizzazione bekeken 浏览 閲覧 再生 просмотр""",
     "shown": """impression impressed shown show exposure exposed display displayed served recommended einblendung eingeblendet
         angezeigt gezeigt affichage affiche mostrado impresion impressione 曝光 展示 表示 показ""",

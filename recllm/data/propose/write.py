@@ -190,7 +190,7 @@ def next_step(proposal: Proposal, out: Path) -> str:
 
 def name_of_source(source: str) -> str:
     """What a configuration of a source is called: `shop` of `sqlite:///shop.db?table=events`, `logs` of `logs/*.csv.gz`."""
-    path = Path(source.partition("?")[0] if "://" in source else source)
+    path = Path(re.sub(r"\?\w+=.*", "", source))
     while path.name and any(sign in path.name for sign in "*?["):
         path = path.parent
     return (path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0] or path.name.strip(".")) or "log"
