@@ -58,12 +58,13 @@ def _role(text: str) -> str:
 
 
 def _schema_arguments(schema: argparse.ArgumentParser) -> None:
-    schema.add_argument("file", help="the log: CSV, JSON Lines, Parquet, RecBole, or a datasets folder")
+    schema.add_argument("file", help="the log: a file, a folder, a glob, a URL, or a table of SQLite or Postgres (see README)")
     schema.add_argument("--items", metavar="FILE", help="the items' table, if there is one")
     schema.add_argument("--users", metavar="FILE", help="the users' table, if there is one")
     schema.add_argument("--out", type=Path, metavar="YAML", help="default: the log's name with .yaml, here")
     schema.add_argument("--format", default="auto", help="data.format, where the file's name does not say it")
     schema.add_argument("--delimiter", help="of CSV, where it is not found by itself")
+    schema.add_argument("--encoding", help="of text that is not UTF-8, such as cp1252: guessed where it is not given")
     schema.add_argument("--role", nargs="+", default=[], type=_role, metavar="ROLE=COLUMN", help="what you know: user, item, time or "
                         "outcome; everything else is judged by it")
     schema.add_argument("--again", action="store_true", help="write over a file that is there")

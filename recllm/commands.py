@@ -79,11 +79,11 @@ def forget(config: Config, args: argparse.Namespace) -> int:
 
 def schema(args: argparse.Namespace) -> int:
     """Propose a configuration for raw files. 1: a required role could not be told, and its line waits to be filled in."""
-    from recllm.data.propose import next_step, propose, table, write_yaml
+    from recllm.data.propose import name_of_source, next_step, propose, table, write_yaml
 
-    proposal = propose(args.file, items=args.items, users=args.users, format=args.format, delimiter=args.delimiter,
+    proposal = propose(args.file, items=args.items, users=args.users, format=args.format, delimiter=args.delimiter, encoding=args.encoding,
                        told=dict(pair.split("=", 1) for pair in args.role))
-    out = args.out or Path(f"{Path(args.file).stem}.yaml")
+    out = args.out or Path(f"{name_of_source(args.file)}.yaml")
     write_yaml(proposal, out, again=args.again)
     print(table(proposal), next_step(proposal, out), sep="\n\n")
     return 1 if proposal.missing else 0

@@ -3,7 +3,10 @@
 from recllm.data.propose.evidence import DAY, Evidence
 from recllm.data.propose.pairs import TIME
 from recllm.data.propose.profile import Column
+from recllm.data.shapes.zones import zone_name
+from recllm.data.sources.files import quote
 
+ZONES = 400  # different zones of one log, at most
 NIGHT, WIDE = 4, 6  # the middle of the hours in which people sleep; hours on either side that are looked at
 
 
@@ -15,11 +18,26 @@ def described(evidence: Evidence, column: Column) -> str:
     return f"{words[column.unit or 'iso']} from {low} to {high}"
 
 
+def zone_column(evidence: Evidence) -> Column | None:
+    """A column that names each row's own zone, `Europe/Berlin` or `+02:00`."""
+    for column in evidence.left:
+        if column.numeric or column.unit or not 0 < column.distinct <= ZONES or column.filled < 0.5:
+            continue
+        values = [v for (v,) in evidence.connection.execute(
+            f"SELECT DISTINCT {quote(column.name)} FROM {evidence.log.name} WHERE {quote(column.name)} IS NOT NULL").fetchall()]
+        plain = [v for v in values if "/" in v or v[0] in "+-"]  # `Japan` and `Cuba` are zones, too
+        if len(plain) >= 0.5 * len(values) and all(map(zone_name, values)):
+            return column
+    return None
+
+
 def zone(evidence: Evidence) -> str:
     """A hint at the time zone: what the text says, else where the quietest hours would be at night. Empty where nothing can be said."""
     if evidence.time is None:
         return ""
     column = evidence.log[evidence.time]
+    if any(f.role == "zone" for f in evidence.findings):
+        return ""
     if column.share["offset"] > 0.95:
         return "each moment says its own offset"
     local = "moments without a zone are read as UTC: write `zone: Europe/Berlin` or the like if they are local times"

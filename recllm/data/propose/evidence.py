@@ -40,6 +40,7 @@ class Evidence:
     user: str | None = None
     item: str | None = None
     time: str | None = None
+    positives: bool = False  # the log holds what was taken only
     label: str | None = None  # SQL of the first binary outcome: 0, 1 or NULL
     findings: list[Finding] = field(default_factory=list)
     _known: dict[tuple, Any] = field(default_factory=dict)

@@ -49,8 +49,8 @@ def kind_of(connection: duckdb.DuckDBPyConnection, table: Table, column: Column,
     """How a column of `side` (context, profile or item) is read. The first that fits of the rows below."""
     if column.distinct <= 1:
         return Kind("none", "empty" if not column.distinct else f"one value only ({next(iter(column.top), '')[:20]})", sure="yes")
-    if column.share["comma"] > 0.95 and not column.share["letters"]:
-        return Kind("none", "numbers with decimal commas are not read: write decimal points", instead="{kind: number}")
+    if column.share["comma"] >= 0.05 and not column.numeric and not column.share["letters"]:
+        return Kind("none", "numbers with decimal commas, where others have points: schema.decimal is one", instead="{kind: number}")
     if column.unit and (column.unit == "iso" or column.hints & {"time", "born"}):
         return Kind("moment", f"moments ({'ISO 8601' if column.unit == 'iso' else column.unit})")
     if column.share["json"] > 0.9 and (length := _vector(connection, table, column)):
@@ -67,7 +67,7 @@ def kind_of(connection: duckdb.DuckDBPyConnection, table: Table, column: Column,
 
 def _number(column: Column) -> Kind:
     identifies = "id" in column.hints
-    spread = f"{_short(column.low)} to {_short(column.high)}"
+    spread = f"{_short(column.low)} to {_short(column.high)}{', with decimal commas' if column.share['comma'] >= 0.05 else ''}"
     if column.whole and column.distinct <= CODES:
         return Kind("category", f"{column.distinct} whole numbers, {spread}", {}, "likely" if column.flag else "guess",
                     "" if column.flag else "{kind: number} if it is a quantity")
@@ -80,21 +80,23 @@ def _number(column: Column) -> Kind:
 
 
 def _words(column: Column, side: str) -> Kind:
+    if column.share["agent"] > 0.5 and side == "context":
+        return Kind("device", f"{column.distinct:,} user agents: the device of each (pip install 'recllm[devices]')", {"kind": "device"},
+                    instead="kind: system for the operating system")
     many = column.distinct > CATEGORIES or column.fresh > 0.5 and column.distinct > 50
     if "place" in column.hints and not many:
         return Kind("place", f"{column.distinct:,} places", {"kind": "place"})
     if side == "item" and (column.words >= 2 or "text" in column.hints) and column.fresh > 0.05:
         return Kind("text", f"free text, {column.words:.0f} words on average" if column.words >= 2 else "its name")
-    if side == "context" and many and column.words >= 1.5 and not column.share["agent"] > 0.5:
+    if side == "context" and many and column.words >= 1.5:
         return Kind("text", f"free text, {column.words:.1f} words on average", {"kind": "text"}, "guess",
                     "leave it out if it was written afterwards")
     if many and side == "item" and column.length >= 3 and not column.hints & {"id"}:
         return Kind("text", f"{column.distinct:,} different words", sure="guess", instead="leave it out if it is a code")
     if many:
         return Kind("none", f"{column.distinct:,} values in {column.n:,} rows: too many for a category")
-    agent = column.share["agent"] > 0.5
-    return Kind("category", f"{column.distinct:,} values", {}, "guess" if agent else "likely", "the device that it names" if agent else "")
+    return Kind("category", f"{column.distinct:,} values")
 
 
 def _short(value: float | None) -> str:
-    return "?" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.3g}"
+    return "?" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.4g}"

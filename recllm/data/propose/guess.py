@@ -2,9 +2,14 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from pydantic import ValidationError
+
+from recllm.config import DataConfig, explain
 from recllm.data.engine import connect
-from recllm.data.propose import clock, outcomes, pairs, roles
+from recllm.data.propose import clock, events, lists, outcomes, pairs, places, roles
+from recllm.data.propose.decimals import Decimals, decimals
 from recllm.data.propose.evidence import Evidence, Finding, key_of
 from recllm.data.propose.fields import kind_of
 from recllm.data.propose.notes import notes
@@ -16,6 +21,7 @@ from recllm.data.scatter import check_columns
 from recllm.schema import RESERVED, RESERVED_EVENTS
 
 SUSPICIOUS = 0.8  # AUC of one circumstance alone
+PLAIN = ("position", "decimal", "event_type", "impressions", "zone", "longitude", "clicked")  # roles whose findings need no own name
 TABLES = {"profile": "users", "item": "items"}
 
 
@@ -37,37 +43,67 @@ class Proposal:
 
 
 def propose(path: str, *, items: str | None = None, users: str | None = None, format: str = "auto", delimiter: str | None = None,
-            told: dict[str, str] | None = None) -> Proposal:
+            encoding: str | None = None, told: dict[str, str] | None = None) -> Proposal:
     """Read samples of the files and say what each column is. `told` holds what is known: user, item, time, outcome -> column.
 
     Raises DataError where a file cannot be read, or lacks a column that was told.
     """
-    connection, told = connect(threads=2), told or {}
-    log = sample(connection, path, "log", format, delimiter)
+    told, given = told or {}, {"format": format, "delimiter": delimiter, "encoding": encoding}
+    asked = {key: value for key, value in given.items() if value not in (None, "auto")}
+    evidence, decimal = _samples({"log": path, "items": items, "users": users}, asked)
+    log = evidence.log
     for role, column in told.items():
         check_columns([c.name for c in log.columns], {role: column}, path)
-    evidence = Evidence(connection, log, sample(connection, items, "items", format, delimiter) if items else None,
-                        sample(connection, users, "users", format, delimiter) if users else None)
     missing = _required(evidence, told)
-    positives = _outcomes(evidence, missing, told.get("outcome"))
+    _outcomes(evidence, missing, told.get("outcome"))
+    evidence.findings += places.place(evidence)
     for left in evidence.left:
         evidence.findings += [found] if (found := optional(evidence, left)) else []
     for left in evidence.left:
         evidence.findings.append(_field_of_log(evidence, left))
-    for side, table, key in (("item", evidence.items, evidence.item), ("profile", evidence.users, evidence.user)):
+    for side, table, key in (("item", evidence.items, evidence.item or _entries(evidence)), ("profile", evidence.users, evidence.user)):
         if table:
             _fields_of_table(evidence, table, side, key)
     findings = _own_names(evidence.findings)
     used = {f.table for f in findings if f.active}
-    asked = {key: value for key, value in (("format", format), ("delimiter", delimiter)) if value not in (None, "auto")}
-    return Proposal(findings, missing, notes(evidence), log, (items or path) if "items" in used else None,
-                    (users or path) if "users" in used else None, positives, asked)
+    guessed = [t.encoding for t in (log, evidence.items, evidence.users) if t and t.encoding]
+    asked |= {"encoding": guessed[0]} if guessed else {}
+    return Proposal(findings, missing, [*([decimal.note] if decimal.note else []), *notes(evidence)], log,
+                    (items or path) if "items" in used else None, (users or path) if "users" in used else None, evidence.positives, asked)
+
+
+def _samples(paths: dict[str, str | None], asked: dict[str, Any]) -> tuple[Evidence, Decimals]:
+    """Samples of the log and of the tables beside it, numbers with points."""
+    connection, found = connect(threads=2), {}
+    for name, path in paths.items():
+        if path:
+            try:
+                data = DataConfig.model_validate({"interactions": path, **asked})
+            except ValidationError as error:
+                raise explain(error, "data", DataConfig) from None
+            found[name] = sample(connection, path, name, data)
+    judged = decimals(connection, list(found.values()))
+    tables = dict(zip(found, judged.tables, strict=True))
+    evidence = Evidence(connection, tables["log"], tables.get("items"), tables.get("users"))
+    if judged.sign:
+        names = [c.name for t in judged.tables for c in t.columns if c.share["comma"] >= 0.05 and c.numeric]
+        evidence.findings.append(Finding("(numbers)", "decimal", f"how numbers are written in {', '.join(names)}", "likely", "decimal",
+                                         {}, table="all"))
+    return evidence, judged
+
+
+def _entries(evidence: Evidence) -> str | None:
+    """The items' name where they are the entries of lists."""
+    return next((f.column for f in evidence.findings if f.role == "item"), None)
 
 
 def _required(evidence: Evidence, told: dict[str, str]) -> dict[str, list[Score]]:
     """Judge time, user and item. Returns those that could not be told."""
     missing = {}
     for role in ("time", "user", "item"):
+        if role == "item" and role not in told and (found := lists.impressions(evidence)):
+            evidence.findings += lists.findings(evidence, found, key_of(evidence.items))
+            break
         ranked = [s for s in roles.rank(evidence, role) if s.column not in told.values()]
         if role in told:
             ranked = [Score(told[role], roles.CLEAR, "as you say", "")]
@@ -81,6 +117,9 @@ def _required(evidence: Evidence, told: dict[str, str]) -> dict[str, list[Score]
         if role == "time":
             pairs.add_time(evidence.connection, evidence.log, best.column, column.unit or "auto")
             spec, why = {"column": best.column, "unit": column.unit or "auto"}, f"{best.why}; {clock.described(evidence, column)}"
+            if zone := clock.zone_column(evidence):
+                spec |= {"zone_column": zone.name}
+                evidence.findings.append(Finding(zone.name, "zone", f"names each row's own zone, {zone.distinct} of them", "likely"))
         second = ""
         if len(ranked) > 1 and roles.how_sure(ranked) != "yes":
             second = ranked[1].column + (f" ({ranked[1].why})" if ranked[1].why else "")
@@ -88,37 +127,45 @@ def _required(evidence: Evidence, told: dict[str, str]) -> dict[str, list[Score]
     return missing
 
 
-def _outcomes(evidence: Evidence, missing: dict[str, list[Score]], told: str | None) -> bool:
-    """Judge what came of events. Returns whether the log holds positives only."""
+def _outcomes(evidence: Evidence, missing: dict[str, list[Score]], told: str | None) -> None:
+    """Judge what came of events, and whether the log holds positives only."""
+    if any(f.role == "impressions" for f in evidence.findings):
+        return
     types = outcomes.event_type(evidence)
     ranked = outcomes.rank_labels(evidence) or outcomes.hollow(evidence)
-    first, positives = outcomes.first(evidence, ranked, told), False
+    first = outcomes.first(evidence, ranked, told)
+    done = events.types_of(evidence, types) if types and not first else None
     if first:
         evidence.findings.append(first)
         evidence.label = pairs.label_sql(first.column, first.spec.get("at_least"))
-    elif [s for s in ranked if s.points >= 0] or types and any("shown" in concepts(value) for value in types.top):
+    elif not (done and done.offer) and ([s for s in ranked if s.points >= 0]
+                                        or types and any("shown" in concepts(value) for value in types.top)):
         missing["outcome"] = ranked
     else:
-        positives = True
-    if types:
-        evidence.findings.append(_event_type(evidence, types, positives))
-    elif positives:
+        evidence.positives = not (done and done.offer)
+    if done and done.outcomes:
+        evidence.findings += events.findings(evidence, done)
+        evidence.label = done.label if done.offer else None
+    if types and not (done and done.offer):
+        evidence.findings.append(_event_type(evidence, types, done))
+    elif evidence.positives:
         evidence.findings.append(Finding(
             "(every row)", "outcome", "no column says 0 or 1: each row is a 1, and data.negatives draws the zeros", "guess", "click",
             {"kind": "binary", "every_row": True}, "name a 0/1 column if the log holds what was shown and not taken, too"))
     evidence.findings += outcomes.durations(evidence)
-    evidence.findings += outcomes.further(evidence, first.name if first else "click")
-    return positives
+    main = first.name if first else next(iter(done.outcomes)) if done and done.offer else "click"
+    evidence.findings += outcomes.further(evidence, main)
 
 
-def _event_type(evidence: Evidence, column: Column, positives: bool) -> Finding:
+def _event_type(evidence: Evidence, column: Column, done: events.Types | None) -> Finding:
     """The column that names what was done: all that is logged was done by somebody."""
     shares = ", ".join(f"{value} {n / max(column.n, 1):.0%}" for value, n in list(column.top.items())[:4])
-    if not positives:
+    if not evidence.positives:
         return Finding(column.name, "left out", f"says what was done ({shares}): known only after the fact", "likely",
                        instead="outcomes of their own, never context", active=False)
-    why = (f"says what was done ({shares}), nothing was shown and not taken: a log of positives only. Each event counts as a click: "
-           f"keep only the {next(iter(column.top))} rows to be strict")
+    strict = "each row is a click" if done and done.outcomes else (
+        f"each event counts as a click: keep only the {next(iter(column.top))} rows to be strict")
+    why = f"says what was done ({shares}), nothing was shown and not taken: a log of positives only; {strict}"
     return Finding(column.name, "outcome", why, "likely", "click", {"kind": "binary", "every_row": True})
 
 
@@ -126,7 +173,8 @@ def _field_of_log(evidence: Evidence, column: Column) -> Finding:
     """A column of the log that has no role yet: a property of the item or the user, or a circumstance of the moment."""
     told = outcomes.typed_text(evidence, column)
     for side, key in (("item", evidence.item), ("profile", evidence.user)):
-        if evidence.of(key, column.name) and column.distinct > 1:
+        made = side == "profile" and column.share["agent"] > 0.5  # devices are made for the moment only
+        if evidence.of(key, column.name) and column.distinct > 1 and not made:
             table = evidence.items if side == "item" else evidence.users
             if table:
                 return Finding(column.name, "left out", f"constant for each {key}: belongs into {table.path}", "likely", active=False)
@@ -159,7 +207,8 @@ def _field(evidence: Evidence, table: Table, column: Column, side: str, before: 
     if role == "published":
         spec = {"column": column.name, "unit": column.unit}
     also = "item_text" if role == "item_category" and column.share["letters"] > 0.5 else ""
-    return Finding(column.name, role, before + kind.why, kind.sure, column.name, spec, kind.instead, True, where, also)
+    name = "device" if kind.kind == "device" else column.name
+    return Finding(column.name, role, before + kind.why, kind.sure, name, spec, kind.instead, True, where, also)
 
 
 def _fields_of_table(evidence: Evidence, table: Table, side: str, key: str | None) -> None:
@@ -181,7 +230,7 @@ def _own_names(findings: list[Finding]) -> list[Finding]:
     named = []
     for f in findings:
         name = re.sub(r"\W+", "_", f.name).strip("_") or "field"
-        fixed = f.role in ("time", "user", "item", "request", "known_at", "weight", "published", "left out")
+        fixed = f.role in ("time", "user", "item", "request", "known_at", "weight", "published", "left out", *PLAIN)
         while not fixed and (name.casefold() in RESERVED | RESERVED_EVENTS | used or re.fullmatch(r"(?i)\w+_within", name)):
             name = f"{f.table.rstrip('s')}_{name}" if f"{f.table.rstrip('s')}_{name}".casefold() not in used else f"{name}_2"
         used |= set() if fixed else {name.casefold()}

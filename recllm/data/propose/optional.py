@@ -83,8 +83,31 @@ def _weight(evidence: Evidence, column: Column) -> str | None:
     return "its name; numbers from 0 on" if fits and not own else None
 
 
+def _places(evidence: Evidence, column: Column) -> bool:
+    """Whole numbers of which a user's rows of one moment, or one request, have each another one, without gaps."""
+    request = next((f.column for f in evidence.findings if f.role == "request"), None)
+    if not evidence.user or not evidence.time:
+        return False
+    key = quote(request) if request else f"{quote(evidence.user)}, {TIME}"
+    numbered = f"(SELECT *, TRY_CAST({quote(column.name)} AS BIGINT) AS p FROM {evidence.log.name})"
+    lists, tight = evidence.connection.execute(f"""SELECT count(*), avg(CAST(apart AND high - low + 1 = n AS INTEGER)) FROM (
+        SELECT count(*) AS n, count(DISTINCT p) = count(*) AS apart, max(p) AS high, min(p) AS low FROM {numbered} GROUP BY {key})
+        WHERE n > 1""").fetchall()[0]
+    return lists >= 20 and (tight or 0) >= 0.9
+
+
 def _position(evidence: Evidence, column: Column) -> str | None:
-    return "its name: the place in a list" if "position" in column.hints and column.whole and column.distinct <= 1000 else None
+    if not column.whole or not 2 <= column.distinct <= 1000 or column.flag or evidence.of(evidence.item, column.name):
+        return None
+    named, places = "position" in column.hints, _places(evidence, column)
+    words = [*(["its name"] if named else []), *(["each row of a list has another, without gaps"] if places else [])]
+    return f"{', '.join(words)}; from {column.low:g} to {column.high:g}" if words else None
+
+
+def _show_position(evidence: Evidence, column: Column) -> str | None:
+    """A place from 1 on, in a log of what was shown."""
+    why = _position(evidence, column) if not evidence.positives and column.low == 1 else None
+    return f"{why}: for training only, never known before a list is made" if why else None
 
 
 OPTIONS = [
@@ -94,7 +117,8 @@ OPTIONS = [
     Option("known_at", _known_at, "guess", "leave it out if outcomes are known at once"),
     Option("left out", _other_moment, "likely", "known_at, if it is when the outcomes were known", active=False),
     Option("weight", _weight, "guess", "{kind: number} in context"),
-    Option("left out", _position, "likely", "a context number, if lists are served with it", active=False),
+    Option("position", _show_position),
+    Option("left out", _position, "likely", "schema.position, counted from 1, where lists were shown", active=False),
 ]
 
 

@@ -1,20 +1,23 @@
 """What the values of each column of a file look like: one pass over a sample of its rows, in DuckDB."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import duckdb
 
+from recllm.config import DataConfig
 from recllm.data.columns import Columns
 from recllm.data.partition import rejected_lines
+from recllm.data.propose.raw import Source, opened
 from recllm.data.propose.words import concepts
-from recllm.data.sources.files import columns_of, quote
-from recllm.data.sources.scan import scan
+from recllm.data.shapes.numbers import WRITTEN
+from recllm.data.sources.files import columns_of, literal, quote
+from recllm.data.sources.places import shown
 from recllm.errors import DataError
 
 HEAD, SPREAD = 50_000, 100_000  # rows from the file's beginning; and more of them, evenly out of the rest
 READ_WHOLE = 256 * 2**20  # bytes; of a larger file only its beginning is read
 LINE = "recllm_line"
+ABSENT = ("na", "n/a", "nan", "null", "none", "\\n", "-")
 FLAGS = "('0', '1', '0.0', '1.0', 'true', 'false', 'yes', 'no', 't', 'f')"
 TOP = 24  # columns with no more values than this keep their counts
 # seconds from 1990 to 2040; a number of this size in every row is a moment
@@ -31,13 +34,17 @@ SHARES = {
     "iso": r"regexp_matches(c, '^\d{4}-\d{2}-\d{2}') AND TRY_CAST(c AS TIMESTAMPTZ) IS NOT NULL",
     "offset": r"regexp_matches(c, '^\d{4}-.*[T ].*([+-]\d{2}(:?\d{2})?|Z)$')",
     "european": r"regexp_matches(c, '^\d{1,2}[./]\d{1,2}[./]\d{4}')",
-    "comma": r"regexp_full_match(c, '[+-]?\d+,\d+')",
+    "comma": f"contains(c, ',') AND regexp_full_match(c, {literal(WRITTEN)})",  # 3,50 and 1.049,90
+    "written": f"regexp_full_match(c, {literal(WRITTEN)})",  # as a number where the decimal sign is a comma
+    "point": r"regexp_full_match(c, '[+-]?\d+\.\d*')",
+    "fine": r"regexp_full_match(c, '[+-]?\d+\.\d{4,}')",
     "letters": r"regexp_matches(c, '\p{L}')",
+    "beyond": r"regexp_matches(c, '[^\x00-\x7F]')",  # of ASCII
     "json": "starts_with(c, '[') AND ends_with(c, ']')",
     "url": "regexp_matches(c, '^https?://')",
     "agent": "starts_with(c, 'Mozilla/')",
     **{unit: f"d BETWEEN {FIRST * scale} AND {LAST * scale}" for unit, scale in EPOCH.items()},
-    "absent": "lower(c) IN ('na', 'n/a', 'nan', 'null', 'none', '\\n', '-')",
+    "absent": f"lower(c) IN ({', '.join(map(literal, ABSENT))})",
 }
 
 
@@ -99,35 +106,45 @@ class Table:
     total: int | None  # in the file, where it was counted
     refused: list[tuple[int, str]]
     columns: list[Column]
+    encoding: str | None = None  # that was guessed
 
     def __getitem__(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
 
 
-def sample(connection: duckdb.DuckDBPyConnection, path: str, name: str, format: str = "auto", delimiter: str | None = None) -> Table:
-    """Read the sample of a file into a table and describe its columns. Raises DataError where the file cannot be read."""
-    relation = scan(connection, path, format=format, delimiter=delimiter, table="interactions" if name == "log" else name)
-    names = columns_of(connection, relation, path)
-    cleaned = ", ".join(f"{Columns().text(n)} AS {quote(n)}" for n in names)
-    size = sum(p.stat().st_size for p in ([Path(path)] if Path(path).is_file() else Path(path).rglob("*")) if p.is_file())
-    try:
-        counted = 0 < size <= READ_WHOLE  # what is no local file may have any size
-        total = int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]) if counted else None
-        step = max(1, -(-total // SPREAD)) if total else 0
-        spread = f"WHERE {LINE} <= {HEAD} OR {LINE} % {step} = 0" if step else f"LIMIT {HEAD}"
-        connection.execute(f"""CREATE TABLE {name} AS SELECT * FROM (SELECT row_number() OVER () AS {LINE}, {cleaned} FROM {relation})
-                               {spread}""")
-        rows = int(connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
-    except duckdb.Error as error:
-        raise DataError(f"{path}: could not be read: {str(error).splitlines()[0]}") from None
+def sample(connection: duckdb.DuckDBPyConnection, path: str, name: str, data: DataConfig) -> Table:
+    """Read the sample of a source into a table and describe its columns. `data` says how it is read.
+
+    Raises DataError where it cannot be read.
+    """
+    with opened(connection, data, path, "interactions" if name == "log" else name) as source:
+        names = columns_of(connection, source.relation, path)
+        total = _load(connection, source, name, names, shown(path))
+    rows = int(connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0])
     lines = rejected_lines(connection)
     refused = [(int(line), content) for line, content in connection.execute(lines).fetchall()] if lines else []
     if not rows and refused:
         why = connection.execute("SELECT error_message FROM reject_errors ORDER BY line LIMIT 1").fetchall()[0][0].splitlines()[0]
-        raise DataError(f"{path}: none of its {len(refused):,} lines could be read. The first is line {refused[0][0]}: {why}")
+        raise DataError(f"{shown(path)}: none of its {len(refused):,} lines could be read. The first is line {refused[0][0]}: {why}")
     if not rows:
-        raise DataError(f"{path}: expected rows to look at, found none (only a header?)")
-    return Table(path, name, rows, total, refused, describe(connection, name, rows, names))
+        raise DataError(f"{shown(path)}: expected rows to look at, found none (only a header?)")
+    connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")  # the next table's are its own
+    return Table(path, name, rows, total, refused, describe(connection, name, rows, names), source.guessed)
+
+
+def _load(connection: duckdb.DuckDBPyConnection, source: Source, name: str, names: list[str], path: str) -> int | None:
+    """Make the sample's table. Returns the rows of the whole source, where they were counted."""
+    cleaned = ", ".join(f"{Columns().text(n)} AS {quote(n)}" for n in names)
+    try:
+        counted = 0 < source.size <= READ_WHOLE
+        total = int(connection.execute(f"SELECT count(*) FROM {source.relation}").fetchall()[0][0]) if counted else None
+        step = max(1, -(-total // SPREAD)) if total else 0
+        spread = f"WHERE {LINE} <= {HEAD} OR {LINE} % {step} = 0" if step else f"LIMIT {HEAD}"
+        connection.execute(f"""CREATE TABLE {name} AS SELECT * FROM (SELECT row_number() OVER () AS {LINE}, {cleaned}
+                               FROM {source.relation}) {spread}""")
+    except duckdb.Error as error:
+        raise DataError(f"{path}: could not be read: {str(error).splitlines()[0]}") from None
+    return total
 
 
 def describe(connection: duckdb.DuckDBPyConnection, table: str, rows: int, names: list[str]) -> list[Column]:

@@ -9,32 +9,44 @@ import unicodedata
 from functools import cache
 
 STEMS = {
-    "user": """user uid usr email person people customer client member visitor reader viewer shopper buyer subscriber account kunde kunden
-        nutzer benutzer besucher leser mitglied kaufer kaeufer usuario utilisateur cliente utente persona membre 用户 顧客 ユーザー
-        пользовател""",
-    "item": """item iid product prod article content video movie film song track book news ad ads advert creative post sku asin isbn game
-        recipe course listing offer document photo podcast episode artikel produkt inhalt buch anzeige lied spiel ware produit annonce
-        livre producto articulo pelicula prodotto libro 商品 视频 товар""",
-    "time": """time timestamp ts date datetime at when epoch moment created occurred datum zeit zeitpunkt zeitstempel uhrzeit fecha hora
-        heure horodatage tempo data 时间 日付 время""",
+    "user": """user uid usr email person people customer client member visitor reader viewer shopper buyer subscriber account kunde
+        kunden nutzer benutzer besucher leser mitglied kaufer kaeufer usuario utilisateur cliente utente persona membre 用户 顧客
+        ユーザー пользовател""",
+    "item": """item iid product prod article content video movie film song track book news ad ads advert creative post sku asin isbn
+        game recipe course listing offer document photo podcast episode artikel produkt inhalt buch anzeige lied spiel ware produit
+        annonce livre producto articulo pelicula prodotto libro 商品 视频 товар""",
+    "time": """time timestamp ts date datetime at when epoch moment created occurred datum zeit zeitpunkt zeitstempel uhrzeit fecha
+        hora heure horodatage tempo data 时间 日付 время""",
     "request": "request req impressionid impression slate pageview query queryid requestid anfrage peticion requete",
     "session": "session sid visit sitzung sesion besuch",
     "click": "click clicked clk klick geklickt angeklickt clic clicado opened geoffnet ouvert 点击 клик",
     "purchase": """purchase purchased buy bought order ordered conversion converted paid sale sold transaction kauf gekauft bestellt
-        bestellung compra comprado achat achete acquisto 购买 покупк""",
-    "engaged": """like liked love follow followed comment commented share shared forward forwarded save saved bookmark favorite favourite
-        cart addtocart basket hate dislike skip skipped reply retweet long_view longview complete completed finish finished subscribe
-        gemerkt geteilt gefallt warenkorb merkzettel""",
-    "duration": """duration dwell dwelltime playtime watchtime viewtime staytime readtime listentime seconds secs elapsed dauer verweildauer
-        sehdauer lesedauer duree duracion durata 时长""",
+        bestellung compra comprado pedido achat achete commande acquisto ordine koop gekocht 购买 下单 購入 注文 покупк заказ""",
+    "engaged": """like fav liked love follow followed comment commented share shared forward forwarded save saved bookmark favorite
+        favourite cart addtocart basket hate dislike skip skipped reply retweet long_view longview complete completed finish finished
+        subscribe warenkorb einkaufswagen panier carrito carrello wishlist gemerkt geteilt gefallt merkzettel favori favoris partage
+        guardado me_gusta 收藏 点赞 分享 お気に入り избран""",
+    "cart": """cart atc addtocart checkout basket warenkorb einkaufswagen panier carrito cesta carrello winkelwagen koszyk 加购 购物车
+        カート корзин""",
+    "negative": """dislike skip skipped hate remove removed removefromcart unlike unfollow unsave hide hidden block report return
+        returned refund cancel cancelled entfernt entfernen storniert zuruck ausgeblendet supprime eliminado""",
+    "latitude": "lat latitude breite breitengrad geobreite latitud latitudine 纬度 緯度 широт",
+    "longitude": "lon lng long longitude laenge lange langengrad laengengrad geolange longitud longitudine 经度 経度 долгот",
+    "duration": """duration dwell dwelltime playtime watchtime viewtime staytime readtime listentime seconds secs elapsed dauer
+        verweildauer sehdauer lesedauer spieldauer sekunden duree duracion durata temps_passe 时长 длительн""",
     "rating": "rating rate rated score stars star grade bewertung sterne note puntuacion calificacion valutazione 评分 оценк",
     "weight": "weight sampleweight importance propensity gewicht gewichtung peso poids",
-    "position": "position pos rank slot place_in_list reihenfolge platz rang",
-    "event": "event eventtype action activity behavior behaviour verb interaction ereignis aktion vorgang accion evenement 行为",
-    "view": "view viewed watch watched read play played listen pageview ansicht angesehen gelesen visto vu",
-    "shown": "impression impressed shown show exposure exposed display displayed served recommended eingeblendet gezeigt",
-    "place": "country region city state location place land ort stadt bundesland pays ville pais ciudad geo market",
-    "device": "device agent useragent browser platform os app mobile system gerat geraet channel surface tab client_type appareil",
+    "position": "position pos rank slot place_in_list reihenfolge platz rang posicion posizione positie 位置 позици",
+    "event": """event eventtype action activity behavior behaviour verb interaction ereignis aktion vorgang handlung accion evento
+        evenement azione 行为 イベント событи""",
+    "view": """view pv viewed watch watched read play played listen pageview ansicht angesehen aufruf aufgerufen betrachtet gelesen
+        abgespielt visto vista vu vue lu consultation visualizacion visualizzazione bekeken 浏览 閲覧 再生 просмотр""",
+    "shown": """impression impressed shown show exposure exposed display displayed served recommended einblendung eingeblendet
+        angezeigt gezeigt affichage affiche mostrado impresion impressione 曝光 展示 表示 показ""",
+    "place": """country region city state location place land ort stadt bundesland pays ville pais ciudad paese citta geo market 国家
+        城市 город""",
+    "device": """device agent useragent browser platform os app mobile system gerat geraet endgerat channel kanal surface tab
+        client_type appareil dispositivo apparaat 设备 端末 устройств""",
     "clock": "hour weekday weekend day month year date dow hourmin minute stunde wochentag tag monat jahr holiday season feiertag",
     "born": """published release released upload uploaded publish listed birth born signup registered register registration joined
         erschienen veroffentlicht geburt registriert""",

@@ -13,10 +13,12 @@ import yaml  # type: ignore[import-untyped]
 from recllm.config import Config
 from recllm.data.propose.evidence import Finding
 from recllm.data.propose.guess import Proposal
+from recllm.data.sources.places import shown
 from recllm.errors import ConfigError
 
 # role -> how it stands in the YAML's schema: `one` line of its own, or a mapping of `many`
-ROLES = {"user": "one", "item": "one", "time": "one", "request": "one", "known_at": "one", "weight": "one", "context": "many",
+ROLES = {"user": "one", "item": "one", "time": "one", "request": "one", "known_at": "one", "weight": "one",
+         "position": "one", "decimal": "one", "event_type": "types", "impressions": "one", "context": "many",
          "profile": "many", "item_text": "many", "item_category": "many", "item_number": "many", "item_vector": "many", "item_info": "many",
          "published": "one", "outcome": "many"}
 KEYS = {"outcome": "outcomes"}
@@ -51,13 +53,22 @@ def _line(indent: int, text: str, comment: str = "", out: bool = False) -> list[
 
 
 def _one(f: Finding) -> str:
-    return _flow(f.spec) if f.spec else _text(f.column)
+    return _flow(f.spec) if f.spec else json.dumps(",") if f.role == "decimal" else _text(f.column)
+
+
+def _types(f: Finding) -> Iterable[str]:
+    """The event types, one a line."""
+    yield from _line(2, "event_type:", _comment(f))
+    yield f"    column: {_text(f.spec['column'])}"
+    yield "    values:"
+    for value, facts in f.spec["values"].items():
+        yield f"      {_text(value)}: {_flow(facts)}"
 
 
 def _many(f: Finding) -> str:
     """`name: {column: ..., kind: ...}`, the column where it is not the name."""
     spec = dict(f.spec)
-    if f.role != "outcome" and f.name != f.column:
+    if f.role != "outcome" and f.name != f.column and "latitude" not in spec:
         spec = {"column": f.column, **spec}
     return f"{_text(f.name)}: {_flow(spec)}"
 
@@ -68,6 +79,10 @@ def _schema(proposal: Proposal) -> Iterable[str]:
         missing = role in proposal.missing
         if missing:
             yield from _missing(proposal, role)
+        if shape == "types":
+            for f in found:
+                yield from _types(f)
+            continue
         if shape == "one":
             for f in found[:0 if missing else 1]:
                 yield from _line(2, f"{role}: {_one(f)}", _comment(f))
@@ -102,7 +117,7 @@ def yaml_text(proposal: Proposal, out: Path) -> str:
     tables = [("interactions", proposal.log.path), ("items", proposal.items), ("users", proposal.users)]
     own = {path for _, path in tables[1:]} & {proposal.log.path}
     lines = [f"# scripts/prepare.py {out} && scripts/train.py {out} && scripts/evaluate.py {out}",
-             f"# Proposed from {proposal.log.rows:,} rows of {proposal.log.path}.",
+             f"# Proposed from {proposal.log.rows:,} rows of {shown(proposal.log.path)}.",
              "# Comments say why, and what is only likely or a guess: read them before you train.",
              *(f"# Note: {note}" for note in proposal.notes), f"name: {_text(name)}", "data:"]
     for key, path in tables:
@@ -171,3 +186,11 @@ def next_step(proposal: Proposal, out: Path) -> str:
         lines.append(f"fill in schema.{KEYS.get(role, role)} ({REQUIRED[role]}) in {out}: {names}")
     told = " ".join(f"{role}={ranked[0].column if ranked else '???'}" for role, ranked in proposal.missing.items())
     return "\n".join([*lines, f"then: scripts/prepare.py {out}. Or say it here, and all else is judged anew: --role {told} --again"])
+
+
+def name_of_source(source: str) -> str:
+    """What a configuration of a source is called: `shop` of `sqlite:///shop.db?table=events`, `logs` of `logs/*.csv.gz`."""
+    path = Path(re.sub(r"\?\w+=.*", "", source))
+    while path.name and any(sign in path.name for sign in "*?["):
+        path = path.parent
+    return (path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0] or path.name.strip(".")) or "log"
