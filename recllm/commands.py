@@ -24,9 +24,15 @@ def _typed(args: argparse.Namespace, name: str) -> str:
 
 
 def prepare(config: Config, args: argparse.Namespace) -> int:
+    from recllm.data.append import append
     from recllm.data.prepare import check, prepare
     from recllm.data.report import reasons
 
+    if args.rewrite and not args.append:
+        raise ConfigError("--rewrite: expected new files beside it, found none: say --append FILE... --rewrite")
+    if args.append:
+        print(append(config, args.append, rewrite=args.rewrite, say=_say).text(config))
+        return 0
     if not args.check:
         print(prepare(config, reuse=not args.again, say=_say).text(config))
         return 0

@@ -14,11 +14,15 @@ from recllm.data.whole import whole_file
 Facts = dict[str, Any]  # split -> rows, first, last (UTC ms), labels: name -> [known, sum], seconds: rounded -> rows
 
 
-def write_partial(connection: duckdb.DuckDBPyConnection, config: Config, shards: dict[str, Path], folder: Path, bucket: int) -> Facts:
-    """Write item counts, items, users of the finished `shards` (split -> file) to `folder`/<name>-<bucket>.parquet; return their facts."""
+def write_partial(connection: duckdb.DuckDBPyConnection, config: Config, shards: dict[str, Path], folder: Path, bucket: int,
+                  change: str | None = None) -> Facts:
+    """Write item counts, items, users of the finished `shards` (split -> file) to `folder`/<name>-<bucket>.parquet; return their facts.
+
+    `change`: SELECT of what is to be added to item counts that stand already; written as `change` for `counts`."""
     every = f"read_parquet([{', '.join(map(literal, shards.values()))}])"
     users = users_sql(config, f"read_parquet({literal(shards['train'])})")
-    for name, sql in (("counts", booking_sql(config, every)), ("items", f"SELECT DISTINCT item FROM {every} ORDER BY item"),
+    counts = ("change", change) if change else ("counts", booking_sql(config, every))
+    for name, sql in (counts, ("items", f"SELECT DISTINCT item FROM {every} ORDER BY item"),
                       ("users", f'SELECT DISTINCT "user" FROM {every} ORDER BY "user"'), ("segments", users)):
         with whole_file(folder / f"{name}-{bucket}.parquet") as part:
             connection.execute(f"COPY ({sql}) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)")

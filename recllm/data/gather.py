@@ -1,7 +1,7 @@
 """gather(bucket) -> one finished shard: merges, orders, computes visibility, splits; with it the shard's item counts, facts, segments."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from recllm.config import Config
+from recllm.data.earlier import Before, change_sql, keep_tail, load_earlier, read_before, require_no_new_bot
 from recllm.data.engine import connect
 from recllm.data.facts import write_partial
 from recllm.data.partition import RawFile, lines_of, write_files
@@ -21,6 +22,10 @@ SPLITS = ("train", "validation", "test")
 TEXT = (Path(__file__).parent / "prepare.sql").read_text(encoding="utf-8")
 
 
+def shard_name(split: str, bucket: int, shards: int) -> str:
+    return f"{split}-{bucket:05d}-of-{shards:05d}.parquet"
+
+
 @dataclass(frozen=True)
 class GatherTask:
     config: Config
@@ -31,13 +36,19 @@ class GatherTask:
     cuts: tuple[int, int]  # first moments of validation and test, UTC milliseconds
     log_end: int  # last moment of the log, UTC milliseconds
     memory: int | None = None  # bytes
+    tail: int | None = None  # UTC ms: later rows are kept as they were read, for appends; None: no append is possible
+    before: Before | None = None  # what new files are appended to
 
     @property
     def index(self) -> int:
         return self.bucket
 
+    def old(self) -> list[Path]:
+        """The shard's files as they stand where new ones are appended."""
+        return [replace(self, folder=self.before.folder).shard(split) for split in SPLITS] if self.before else []
+
     def shard(self, split: str) -> Path:
-        return self.folder / "data" / f"{split}-{self.bucket:05d}-of-{self.shards:05d}.parquet"
+        return self.folder / "data" / shard_name(split, self.bucket, self.shards)
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,8 @@ def _projection(task: GatherTask) -> str:
             later = (f"max({column}) OVER (PARTITION BY \"user\", item ORDER BY time RANGE BETWEEN 1 FOLLOWING AND {length} FOLLOWING)")
             parts.append(f"CASE WHEN time + {length} < {end.format(task.log_end + 1)} "
                          f"THEN greatest({column}, {later}) END AS {quote(label_column(name))}")
-    return ", ".join([*parts, "scored > 0 AS scored" if schema.scored else "true AS scored"])
+    session = ["session"] if schema.session else []  # appended rows may belong to it
+    return ", ".join([*parts, *session, "scored > 0 AS scored" if schema.scored else "true AS scored"])
 
 
 def _batches(paths: list[Path]) -> Iterator[pa.RecordBatch]:
@@ -125,14 +137,19 @@ def _batches(paths: list[Path]) -> Iterator[pa.RecordBatch]:
 
 
 def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> None:
-    """Tables `bucket` (the rows that scatter kept), `earlier` (none), `known_items` and `known_users`."""
+    """Tables `bucket` (the rows that scatter kept), `earlier` and `known_bots` (of what stands), `known_items` and `known_users`."""
     paths = sorted((task.folder / "buckets").glob(f"*/{task.bucket}.arrow"), key=lambda p: int(p.parent.name))
     schema = pa.ipc.open_stream(str(paths[0])).schema
     connection.register("scattered", pa.RecordBatchReader.from_batches(schema, _batches(paths)))
-    connection.execute("CREATE TEMP TABLE bucket AS SELECT * FROM scattered")
+    since = f"WHERE time >= {task.before.tail}" if task.before else ""  # a tail may be older than the last append
+    connection.execute(f"CREATE TEMP TABLE bucket AS SELECT * FROM scattered {since}")
     connection.unregister("scattered")
     columns = _columns(lowered(task.config.columns))
     connection.execute(f'CREATE TEMP TABLE earlier AS SELECT row, "user", item, time, {columns} FROM bucket LIMIT 0')
+    connection.execute('CREATE TEMP TABLE known_bots AS SELECT "user" FROM bucket LIMIT 0')
+    if task.before:
+        stored = ["known_at AS known_at_raw", *map(quote, _declared(lowered(task.config.columns)))]
+        load_earlier(connection, task.before, task.bucket, task.old(), ", ".join(stored))
     for table, column in (("items", "item"), ("users", "user")):
         path = literal(task.folder / f"listed-{table}.parquet")
         connection.execute(f"CREATE TEMP VIEW known_{table} AS SELECT {quote(column)} FROM read_parquet({path})")
@@ -140,16 +157,16 @@ def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> None:
 
 def _write_dropped(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> dict[str, int]:
     """`dropped/gather-<bucket>.parquet`: file, line, reason and the row's roles as JSON. Returns their number by reason."""
-    counts = dict(connection.execute("SELECT reason, count(*) FROM dropped GROUP BY reason").fetchall())
     write_files(connection, task.files)
     refused = literal(task.folder / "buckets" / "*" / "refused.parquet")
     connection.execute(f"CREATE TEMP VIEW refused AS SELECT * FROM read_parquet({refused})")
     roles = ", ".join(f"{quote(n)} := {quote(n)}" for n in ("user", "item", "time", *_declared(lowered(task.config.columns))))
     rows = f"SELECT b.row, d.reason, CAST(to_json(struct_pack({roles})) AS VARCHAR) AS raw FROM bucket b JOIN dropped d USING (row)"
     with whole_file(task.folder / "dropped" / f"gather-{task.bucket}.parquet") as part:
-        connection.execute(f"""COPY (SELECT path AS file, line, reason, raw AS row FROM ({lines_of(rows)}) found ORDER BY found.row)
-                               TO {literal(part)} (FORMAT parquet)""")
-    return counts
+        found = f"SELECT path AS file, line, reason, raw AS row FROM ({lines_of(rows)}) found ORDER BY found.row"
+        found = f"{task.before.dropped(task.bucket)} ({found})" if task.before else found
+        connection.execute(f"COPY ({found}) TO {literal(part)} (FORMAT parquet)")
+        return dict(connection.execute(f"SELECT reason, count(*) FROM read_parquet({literal(part)}) GROUP BY reason").fetchall())
 
 
 def gather(task: GatherTask) -> GatherResult:
@@ -157,6 +174,8 @@ def gather(task: GatherTask) -> GatherResult:
     connection = connect(task.config.columns.time.zone, memory=task.memory, spill=task.folder / "spill")
     _load(connection, task)
     connection.execute(_sql(task))
+    if task.before:
+        require_no_new_bot(connection)
     dropped = _write_dropped(connection, task)
     projection = _projection(task)
     edges = (-(2**63) + 1, *task.cuts, 2**63 - 1)
@@ -166,6 +185,10 @@ def gather(task: GatherTask) -> GatherResult:
                                    TO {literal(part)} (FORMAT parquet, COMPRESSION zstd)""")
     read = int(connection.execute("SELECT count(*) FROM bucket").fetchall()[0][0])
     rows = int(connection.execute("SELECT count(*) FROM timeline").fetchall()[0][0])
-    shards = {split: task.shard(split) for split in SPLITS}
-    facts = write_partial(connection, task.config, shards, task.folder / "partial", task.bucket)
+    read += read_before(connection, task.before, task.bucket) if task.before else 0
+    shards, partial = {split: task.shard(split) for split in SPLITS}, task.folder / "partial"
+    change = change_sql(task.config, task.before, task.bucket, task.old(), [*shards.values()]) if task.before else None
+    facts = write_partial(connection, task.config, shards, partial, task.bucket, change)
+    if task.tail is not None:
+        keep_tail(connection, task.tail, partial, task.bucket)
     return GatherResult(task.bucket, rows, read - sum(dropped.values()) - rows, dropped, facts)

@@ -11,7 +11,8 @@ FROM bucket SEMI JOIN twins USING ("user", item, time);
 
 -- 2. Rules that need more than one row, and the tables beside the log. The first that holds drops the row.
 CREATE TEMP TABLE bots AS
-SELECT DISTINCT "user" FROM bucket GROUP BY "user", time // 86400000 HAVING count(*) > {max_events_per_day};
+SELECT DISTINCT "user" FROM bucket GROUP BY "user", time // 86400000 HAVING count(*) > {max_events_per_day}
+UNION SELECT "user" FROM known_bots;              -- before new files were appended
 
 CREATE TEMP TABLE dropped AS
 SELECT row, reason FROM (
