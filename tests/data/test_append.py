@@ -301,6 +301,20 @@ def test_a_user_who_becomes_a_bot_across_the_border_makes_a_full_run(tmp_path):
     assert later.dropped["bot"] == whole_bots(whole) + 1 and not any("in full" in text for text in said)
 
 
+def test_rows_of_a_day_are_counted_over_the_border_for_the_bot_rule(tmp_path):
+    # given a user with four rows on the log's last day, whose periods are closed, and three more of that day: above the limit together
+    rows = [("z", f"i{k}", 390 + k + 10 * (k > 3), "", 0, 0, "", "") for k in range(7)]
+    chosen, said = {"rules": {"max_events_per_day": 6}, "period": HOUR}, []
+    config = config_of(tmp_path, write(tmp_path / "old.csv", [*OLD, *rows[:4]]), **chosen)
+    prepare(config)
+    new = write(tmp_path / "new.csv", rows[4:])
+    # then all seven go, without a full run, for no older row of the user stands
+    assert append(config, [new], say=said.append).dropped == {"bot": 7} and not any("in full" in text for text in said)
+    whole = config_of(tmp_path, [str(tmp_path / "old.csv"), new], name="full", **chosen)
+    prepare(whole)
+    require_equal(config.prepared, whole.prepared)
+
+
 def whole_bots(config) -> int:
     return json.loads((config.prepared / "report.json").read_text())["dropped"]["bot"]
 
