@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from recllm.config import Config
+from recllm.data.sources.places import shown
 from recllm.evaluation.report import card
 from recllm.recommend.build import recommender_of
 from recllm.training.run import load_trained
@@ -17,10 +18,10 @@ def release(config: Config, *, seed: int | None = None, folder: Path | None = No
 
 
 def portable(config: Config) -> dict[str, Any]:
-    """The training configuration without paths of this machine."""
-    plain = config.model_dump(mode="json", by_alias=True, exclude={"root"})
+    """The training configuration without paths of this machine, addresses and keys."""
+    plain = config.model_dump(mode="json", by_alias=True, exclude={"root": True, "data": {"storage", "out", "executor_options"}})
     for key in ("interactions", "users", "items", "relations"):
-        plain["data"][key] = [Path(p).name for p in plain["data"][key]]
+        plain["data"][key] = [Path(shown(p)).name for p in plain["data"][key]]
     if plain["model"]["encoder"].startswith(("/", ".")):
         plain["model"]["encoder"] = Path(plain["model"]["encoder"]).name
     return plain

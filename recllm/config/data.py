@@ -132,6 +132,7 @@ class DataConfig(Strict):
     delimiter: str | None = None
     encoding: Encoding | None = Field(default=None, description="of text files that are not UTF-8: any codec of Python")
     storage: dict[str, Any] = Field(default={}, description="options of fsspec for URLs: endpoint_url, anon, key: ${AWS_KEY}...")
+    out: str | None = Field(default=None, description="URL that the prepared folder is copied to, and fetched from where it is not here")
     simulate: Simulation = Simulation()
     rules: Rules = Rules()
     split: Split = Split()

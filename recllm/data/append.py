@@ -25,6 +25,7 @@ from recllm.data.prepare import (
     Say,
     Scattered,
     buckets_in,
+    copy_out,
     dated,
     finish_log,
     mark,
@@ -129,12 +130,13 @@ def _append(config: Config, made: Made, new: Sources, record: Record, executor: 
             scattered, touched = _join(log.config, work.folder, target, record, added, raw_files(log, len(record.files)), len(new))
             check_shares(config, sum(s.rows for s in scattered.results), total([s.dropped for s in scattered.results]),
                          work.folder / "dropped")
-            finish_log(log.config, work, running, scattered, say, made)
+            finish_log(config, log.config, work, running, scattered, say, made)
             late = sum(result.dropped.get("late", 0) for result in added)
             rows = Report.read_from(work.folder).rows - old.rows
             say(f"added {rows:,} rows of {sum(s.rows for s in added):,} read, {late:,} late; made {len(touched)} of "
                 f"{len(scattered.buckets)} shards anew")
         work.finish(KEPT)
+    copy_out(config, say)
     return Report.read_from(target)
 
 

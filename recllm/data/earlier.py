@@ -47,9 +47,10 @@ def parquet(paths: Sequence[Path]) -> str:
 
 def load_earlier(connection: duckdb.DuckDBPyConnection, before: Before, bucket: int, shards: Sequence[Path], columns: str) -> None:
     """Fill `earlier` and `known_bots`. `shards`: the bucket's files as they stand, some of which may be missing; `columns`: what follows
-    row, user, item and time in `earlier`. Its rows have negative numbers, no other row has."""
+    id, user, item and time in `earlier`. Its rows stand behind those of the bucket."""
     if before.result(bucket):
-        connection.execute(f"""INSERT INTO earlier BY NAME SELECT -row_number() OVER () AS row, "user", item, time, {columns}
+        connection.execute(f"""INSERT INTO earlier BY NAME
+                               SELECT (SELECT count(*) FROM bucket) + row_number() OVER () - 1 AS id, "user", item, time, {columns}
                                FROM {parquet(shards)} WHERE time < {before.tail}""")
         connection.execute(f"INSERT INTO known_bots FROM {parquet([before.folder / 'partial' / f'bots-{bucket}.parquet'])}")
 
@@ -72,19 +73,21 @@ def keep_tail(connection: duckdb.DuckDBPyConnection, start: int, folder: Path, b
     """Write `tail-<bucket>.arrow`, the rows of `bucket` from `start` (UTC ms) on as scatter wrote them, and `bots-<bucket>.parquet`."""
     with whole_file(folder / f"bots-{bucket}.parquet") as part:
         connection.execute(f'COPY (SELECT "user" FROM bots ORDER BY "user") TO {literal(part)} (FORMAT parquet)')
-    reader = connection.sql(f"SELECT * FROM bucket WHERE time >= {start} ORDER BY row").to_arrow_reader(Partition.ROWS)
+    reader = connection.sql(f"SELECT * EXCLUDE (id) FROM bucket WHERE time >= {start} ORDER BY row").to_arrow_reader(Partition.ROWS)
     with whole_file(folder / f"tail-{bucket}.arrow") as part, pa.ipc.new_stream(str(part), reader.schema, options=LZ4) as out:
         for batch in reader:
             out.write_batch(batch)
 
 
-def change_sql(config: Config, before: Before, bucket: int, old: Sequence[Path], new: Sequence[Path]) -> str:
-    """SELECT of what the item counts gain by a bucket's new files, and lose by its old ones: older rows than the tail have not changed."""
+def write_change(connection: duckdb.DuckDBPyConnection, config: Config, before: Before, bucket: int, old: Sequence[Path],
+                 new: Sequence[Path], folder: Path) -> None:
+    """Write `change-<bucket>.parquet`: what the item counts gain by a bucket's new files and lose by its old ones. Rows of before the
+    tail have not changed."""
     gain, loss = (booking_sql(config, f"(FROM {parquet(paths)} WHERE time >= {before.tail})") for paths in (new, old))
-    if not before.result(bucket):
-        return gain
     minus = ", ".join(f"-{quote(name)} AS {quote(name)}" for name in count_columns(config))
-    return f"({gain}) UNION ALL (SELECT item, period_end, {minus} FROM ({loss}))"
+    change = f"({gain}) UNION ALL (SELECT item, period_end, {minus} FROM ({loss}))" if before.result(bucket) else gain
+    with whole_file(folder / f"change-{bucket}.parquet") as part:
+        connection.execute(f"COPY ({change}) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)")
 
 
 @dataclass(frozen=True)

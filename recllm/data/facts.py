@@ -6,7 +6,6 @@ from typing import Any
 import duckdb
 
 from recllm.config import Config
-from recllm.data.item_counts import booking_sql
 from recllm.data.segments import users_sql
 from recllm.data.sources.files import literal, quote
 from recllm.data.whole import whole_file
@@ -14,15 +13,11 @@ from recllm.data.whole import whole_file
 Facts = dict[str, Any]  # split -> rows, first, last (UTC ms), labels: name -> [known, sum], seconds: rounded -> rows
 
 
-def write_partial(connection: duckdb.DuckDBPyConnection, config: Config, shards: dict[str, Path], folder: Path, bucket: int,
-                  change: str | None = None) -> Facts:
-    """Write item counts, items, users of the finished `shards` (split -> file) to `folder`/<name>-<bucket>.parquet; return their facts.
-
-    `change`: SELECT of what is to be added to item counts that stand already; written as `change` for `counts`."""
+def write_partial(connection: duckdb.DuckDBPyConnection, config: Config, shards: dict[str, Path], folder: Path, bucket: int) -> Facts:
+    """Write items, users and segments of the finished `shards` (split -> file) to `folder`/<name>-<bucket>.parquet; return their facts."""
     every = f"read_parquet([{', '.join(map(literal, shards.values()))}])"
     users = users_sql(config, f"read_parquet({literal(shards['train'])})")
-    counts = ("change", change) if change else ("counts", booking_sql(config, every))
-    for name, sql in (counts, ("items", f"SELECT DISTINCT item FROM {every} ORDER BY item"),
+    for name, sql in (("items", f"SELECT DISTINCT item FROM {every} ORDER BY item"),
                       ("users", f'SELECT DISTINCT "user" FROM {every} ORDER BY "user"'), ("segments", users)):
         with whole_file(folder / f"{name}-{bucket}.parquet") as part:
             connection.execute(f"COPY ({sql}) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)")

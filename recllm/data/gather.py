@@ -1,6 +1,5 @@
 """gather(bucket) -> one finished shard: merges, orders, computes visibility, splits; with it the shard's item counts, facts, segments."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,13 @@ import duckdb
 import pyarrow as pa
 
 from recllm.config import Config
-from recllm.data.earlier import Before, change_sql, keep_tail, load_earlier, read_before, require_no_new_bot
+from recllm.data.earlier import Before, keep_tail, load_earlier, read_before, require_no_new_bot, write_change
 from recllm.data.engine import connect
 from recllm.data.facts import write_partial
+from recllm.data.item_counts import booked_columns, write_booking
 from recllm.data.partition import RawFile, lines_of, write_files
 from recllm.data.shapes import lowered
+from recllm.data.shard import ROW_GROUP, bucket_table, coded, plain_schema, shard_schema, write_shard
 from recllm.data.sources.files import literal, quote
 from recllm.data.whole import whole_file
 from recllm.schema import Schema, label_column
@@ -94,8 +95,9 @@ def _sql(task: GatherTask) -> str:
     measured = duration if duration and not schema.outcomes[duration].derived else None
     whose = "u, session" if schema.session else "u"
     after = f"min(time) OVER (PARTITION BY {whose} ORDER BY time RANGE BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)"
+    carried = "".join(f"{quote(n)}, " for n, spec in schema.outcomes.items() if spec.window)
     after = f"CASE WHEN session IS NOT NULL THEN {after} END" if schema.session else after
-    return TEXT.format(columns=_columns(schema), merge=_merge(schema), max_events_per_day=rules.max_events_per_day,
+    return TEXT.format(columns=_columns(schema), carried=carried, merge=_merge(schema), max_events_per_day=rules.max_events_per_day,
                        measured=f"coalesce({quote(measured)}, 0)" if measured else "0",
                        outcome_delay=int(schema.outcome_delay * 1000), session="session" if schema.session else "NULL AS session",
                        next_time=after if any(o.derived for o in schema.outcomes.values()) else "CAST(NULL AS BIGINT)",
@@ -103,49 +105,35 @@ def _sql(task: GatherTask) -> str:
                        validation_start=task.cuts[0], test_start=task.cuts[1])
 
 
-def _projection(task: GatherTask) -> str:
-    """Columns of the shard, with the labels of outcomes with a window.
+def _labels(task: GatherTask) -> str:
+    """Columns of the shard that no row carries: known_at, pos, n_before, and labels that look ahead.
 
     A label that the row's split cannot know is masked: a derived duration whose next event lies past the split's end, or (outside of
     sessions) past the clip; an outcome whose window is still open there.
     """
-    schema = lowered(task.config.columns)
-    parts = [*map(quote, ("user", "item", "time", "utc_offset")), "request" if schema.request else "CAST(NULL AS VARCHAR) AS request",
-             "weight" if schema.weight else "CAST(1 AS DOUBLE) AS weight", "known_at", "pos", "n_before",
-             *map(quote, (*schema.extra, *schema.context))]
-    for name, spec in schema.outcomes.items():
+    parts = ["id", "known_at", "pos", "n_before"]
+    for name, spec in task.config.columns.outcomes.items():
         end = f"CASE split WHEN 'train' THEN {task.cuts[0]} WHEN 'validation' THEN {task.cuts[1]} ELSE {{}} END"
         if spec.derived:
             gap, clip = "(next_time - time)", int(spec.clip * 1000)
             kept = "" if spec.session else f" AND {gap} <= {clip}"
             parts.append(f"CASE WHEN next_time < {end.format(2**63 - 1)}{kept} THEN least({gap}, {clip}) / 1e3 END AS {quote(name)}")
-        else:
-            parts.append(f"CAST({quote(name)} AS DOUBLE) AS {quote(name)}")
         if spec.window:
             length, column = int(spec.window * 86_400_000), quote(name)
-            later = (f"max({column}) OVER (PARTITION BY \"user\", item ORDER BY time RANGE BETWEEN 1 FOLLOWING AND {length} FOLLOWING)")
+            later = f"max({column}) OVER (PARTITION BY u, i ORDER BY time RANGE BETWEEN 1 FOLLOWING AND {length} FOLLOWING)"
             parts.append(f"CASE WHEN time + {length} < {end.format(task.log_end + 1)} "
                          f"THEN greatest({column}, {later}) END AS {quote(label_column(name))}")
-    session = ["session"] if schema.session else []  # appended rows may belong to it
-    return ", ".join([*parts, *session, "scored > 0 AS scored" if schema.scored else "true AS scored"])
+    return ", ".join(parts)
 
 
-def _batches(paths: list[Path]) -> Iterator[pa.RecordBatch]:
-    for path in paths:
-        with pa.memory_map(str(path)) as source:
-            yield from pa.ipc.open_stream(source)
-
-
-def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> None:
-    """Tables `bucket` (the rows that scatter kept), `earlier` and `known_bots` (of what stands), `known_items` and `known_users`."""
+def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> pa.Table:
+    """Tables `bucket` (the rows that scatter kept), `earlier` and `known_bots` (of what stands), `known_items` and `known_users`. Returns
+    the bucket's rows."""
     paths = sorted((task.folder / "buckets").glob(f"*/{task.bucket}.arrow"), key=lambda p: int(p.parent.name))
-    schema = pa.ipc.open_stream(str(paths[0])).schema
-    connection.register("scattered", pa.RecordBatchReader.from_batches(schema, _batches(paths)))
-    since = f"WHERE time >= {task.before.tail}" if task.before else ""  # a tail may be older than the last append
-    connection.execute(f"CREATE TEMP TABLE bucket AS SELECT * FROM scattered {since}")
-    connection.unregister("scattered")
+    rows = bucket_table(paths, task.before.tail if task.before else None)  # a tail may be older than the last append
+    connection.register("bucket", rows)
     columns = _columns(lowered(task.config.columns))
-    connection.execute(f'CREATE TEMP TABLE earlier AS SELECT row, "user", item, time, {columns} FROM bucket LIMIT 0')
+    connection.execute(f'CREATE TEMP TABLE earlier AS SELECT id, "user", item, time, {columns} FROM bucket LIMIT 0')
     connection.execute('CREATE TEMP TABLE known_bots AS SELECT "user" FROM bucket LIMIT 0')
     if task.before:
         stored = ["known_at AS known_at_raw", *map(quote, _declared(lowered(task.config.columns)))]
@@ -153,6 +141,17 @@ def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> None:
     for table, column in (("items", "item"), ("users", "user")):
         path = literal(task.folder / f"listed-{table}.parquet")
         connection.execute(f"CREATE TEMP VIEW known_{table} AS SELECT {quote(column)} FROM read_parquet({path})")
+    return rows
+
+
+def _with_made(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
+    """The bucket's rows, and behind them those of `earlier` and `merged`, at the places that SQL gave them."""
+    made = [connection.sql(f"SELECT * FROM {table} ORDER BY id").to_arrow_table() for table in ("earlier", "merged")]
+    made = [table for table in made if len(table)]
+    if not made:
+        return rows
+    plain = plain_schema(rows.schema, but=("row", "content", "known_at"))
+    return coded(pa.concat_tables([table.select(plain.names).cast(plain) for table in (rows, *made)]))
 
 
 def _write_dropped(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> dict[str, int]:
@@ -169,26 +168,35 @@ def _write_dropped(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> d
         return dict(connection.execute(f"SELECT reason, count(*) FROM read_parquet({literal(part)}) GROUP BY reason").fetchall())
 
 
+def _write_shards(connection: duckdb.DuckDBPyConnection, task: GatherTask, rows: pa.Table) -> pa.Table:
+    """`data/<split>-<bucket>.parquet` of every split. Returns the columns of all rows that item counts are made of."""
+    booked, written = booked_columns(task.config), list[pa.Table]()
+    schema, labels = shard_schema(lowered(task.config.columns), rows.schema), _labels(task)
+    edges = (-(2**63) + 1, *task.cuts, 2**63 - 1)
+    for split, first, end in zip(SPLITS, edges[:-1], edges[1:], strict=True):
+        order = connection.sql(f"SELECT {labels} FROM shard WHERE time >= {first} AND time < {end} ORDER BY u, pos")
+        written += write_shard(task.shard(split), rows, order.to_arrow_reader(ROW_GROUP), schema, booked)
+    return pa.concat_tables(written) if written else rows.slice(0, 0).select(booked)
+
+
 def gather(task: GatherTask) -> GatherResult:
     """Write `data/<split>-<bucket>.parquet`, the bucket's dropped rows and its partial counts."""
     connection = connect(task.config.columns.time.zone, memory=task.memory, spill=task.folder / "spill")
-    _load(connection, task)
+    rows = _load(connection, task)
     connection.execute(_sql(task))
     if task.before:
         require_no_new_bot(connection)
     dropped = _write_dropped(connection, task)
-    projection = _projection(task)
-    edges = (-(2**63) + 1, *task.cuts, 2**63 - 1)
-    for split, first, end in zip(SPLITS, edges[:-1], edges[1:], strict=True):
-        with whole_file(task.shard(split)) as part:
-            connection.execute(f"""COPY (SELECT {projection} FROM shard WHERE time >= {first} AND time < {end} ORDER BY u, pos)
-                                   TO {literal(part)} (FORMAT parquet, COMPRESSION zstd)""")
+    written = _write_shards(connection, task, _with_made(connection, rows))
     read = int(connection.execute("SELECT count(*) FROM bucket").fetchall()[0][0])
-    rows = int(connection.execute("SELECT count(*) FROM timeline").fetchall()[0][0])
-    read += read_before(connection, task.before, task.bucket) if task.before else 0
+    kept = int(connection.execute("SELECT count(*) FROM timeline").fetchall()[0][0])
     shards, partial = {split: task.shard(split) for split in SPLITS}, task.folder / "partial"
-    change = change_sql(task.config, task.before, task.bucket, task.old(), [*shards.values()]) if task.before else None
-    facts = write_partial(connection, task.config, shards, partial, task.bucket, change)
+    facts = write_partial(connection, task.config, shards, partial, task.bucket)
+    if task.before:
+        read += read_before(connection, task.before, task.bucket)
+        write_change(connection, task.config, task.before, task.bucket, task.old(), [*shards.values()], partial)
+    else:
+        write_booking(task.config, written, partial / f"counts-{task.bucket}.parquet")
     if task.tail is not None:
         keep_tail(connection, task.tail, partial, task.bucket)
-    return GatherResult(task.bucket, rows, read - sum(dropped.values()) - rows, dropped, facts)
+    return GatherResult(task.bucket, kept, read - sum(dropped.values()) - kept, dropped, facts)

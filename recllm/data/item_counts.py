@@ -43,16 +43,65 @@ def booking_sql(config: Config, shard: str) -> str:
             f"FROM {shard} WHERE {known} GROUP BY item, period_end")
 
 
-def _cumulative(rows: np.ndarray, before: np.ndarray, last: int) -> np.ndarray:
-    """(g, 2 + c) of sorted `rows` (n, 2 + c) of (item, period_end, counts): equal keys added up, then summed over each item's periods.
-    `before` (c,) are the sums of item `last` so far."""
-    starts = np.flatnonzero(np.append(True, (rows[1:, :2] != rows[:-1, :2]).any(1)))
-    out = np.concatenate([rows[starts, :2], np.add.reduceat(rows[:, 2:], starts)], axis=1)
-    first = np.flatnonzero(np.append(True, out[1:, 0] != out[:-1, 0]))
-    sums = np.cumsum(out[:, 2:], axis=0)
-    base = sums[first] - out[first, 2:]
-    base[0] -= before if out[0, 0] == last else 0
-    out[:, 2:] = sums - np.repeat(base, np.diff(np.append(first, len(out))), axis=0)
+def booked_columns(config: Config) -> list[str]:
+    """Columns of a shard that its counts are made of."""
+    return ["item", "known_at", *measured_outcomes(config)]
+
+
+def _starts(*keys: np.ndarray) -> np.ndarray:
+    """Where a run of equal keys (n,) begins."""
+    changed = np.zeros(len(keys[0]), dtype=bool)
+    changed[:1] = True
+    for key in keys:
+        changed[1:] |= key[1:] != key[:-1]
+    return np.flatnonzero(changed)
+
+
+def booking(config: Config, rows: pa.Table) -> pa.Table:
+    """What `booking_sql` gives, of rows whose items are codes into their distinct values: sorted by code and period."""
+    item = rows.column("item").unify_dictionaries().combine_chunks()
+    outcomes = {n: rows.column(n).to_numpy() for n in measured_outcomes(config)}
+    known = np.flatnonzero(np.any([~np.isnan(values) for values in outcomes.values()], axis=0))
+    length = config.data.period * 1000
+    period = rows.column("known_at").to_numpy()[known] // length + 1
+    first = int(period.min(initial=0))
+    # one number for (code, period): 2**40 periods of a second are 30,000 years
+    key = (item.indices.to_numpy(zero_copy_only=False)[known].astype(np.int64) << 40) + (period - first)
+    order = np.argsort(key)
+    key, rank = key[order], known[order]
+    starts = _starts(key)
+    sums = {"events": np.diff(np.append(starts, len(key)))}
+    for name, values in outcomes.items():
+        scale = 1000 if config.columns.outcomes[name].kind == "duration" else 1
+        mine = values[rank]
+        there = ~np.isnan(mine)
+        whole = np.where(there, np.floor(mine * scale + 0.5), 0.0).astype(np.int64)
+        for part, column in (("n", there.astype(np.int64)), ("sum", whole)):
+            sums[f"{name}_{part}"] = np.add.reduceat(column, starts) if len(starts) else column
+    items = pa.DictionaryArray.from_arrays(pa.array((key[starts] >> 40).astype(np.int32)), item.dictionary)
+    return pa.table({"item": items, "period_end": ((key[starts] & (2**40 - 1)) + first) * length, **sums})
+
+
+def write_booking(config: Config, rows: pa.Table, target: Path) -> None:
+    """Write the sums of `booking` over a shard's rows."""
+    with whole_file(target) as part:
+        pq.write_table(booking(config, rows), part, compression="lz4", store_schema=False, use_dictionary=["item"], write_statistics=False)
+
+
+def _cumulative(columns: list[np.ndarray], before: list[int], last: int) -> list[np.ndarray]:
+    """Sorted `columns` (n,) of item, period_end and counts: counts of equal keys added up, then summed over each item's periods. `before`
+    are the sums of item `last` so far."""
+    starts = _starts(*columns[:2])
+    item, period = (key[starts] for key in columns[:2])
+    first = _starts(item)
+    lengths = np.diff(np.append(first, len(item)))
+    out = [item, period]
+    for column, so_far in zip(columns[2:], before, strict=True):
+        added = column if len(starts) == len(column) else np.add.reduceat(column, starts)
+        sums = np.cumsum(added)
+        base = sums[first] - added[first]
+        base[0] -= so_far if item[0] == last else 0
+        out.append(sums - np.repeat(base, lengths))
     return out
 
 
@@ -69,18 +118,20 @@ def write_counts(connection: duckdb.DuckDBPyConnection, config: Config, parts: s
     scale = {f"{n}_sum": 1e-3 for n, spec in config.columns.outcomes.items() if spec.kind == "duration"}
     schema = pa.schema([("item", pa.string()), ("period_end", pa.int64()),
                         *((n, pa.float64() if n.endswith("_sum") else pa.int64()) for n in names)])
-    rest, before, last, written = np.empty((0, 2 + len(names)), np.int64), np.zeros(len(names), np.int64), -1, 0
+    width = 2 + len(names)
+    rest, before, last, written = [np.empty(0, np.int64)] * width, [0] * len(names), -1, 0
     with whole_file(target) as part, pq.ParquetWriter(part, schema, compression="zstd") as out:
         for batch in chain(connection.sql(query).to_arrow_reader(BATCH), [None]):
             if batch is not None:
-                rest = np.concatenate([rest, np.stack([c.to_numpy() for c in batch.columns], axis=1)])
+                rest = [np.concatenate([old, new.to_numpy()]) for old, new in zip(rest, batch.columns, strict=True)]
             # the last key may go on in the next batch
-            end = len(rest) if batch is None else int(np.flatnonzero((rest[:, :2] != rest[-1, :2]).any(1)).max(initial=-1)) + 1
+            end = len(rest[0]) if batch is None else int(_starts(*rest[:2])[-1]) if len(rest[0]) else 0
             if end == 0:
                 continue
-            sums = _cumulative(rest[:end], before, last)
-            columns = [items.take(pa.array(sums[:, 0])), sums[:, 1],
-                       *(c / (1 / scale[n]) if n in scale else c for n, c in zip(names, sums[:, 2:].T, strict=True))]
+            sums = _cumulative([column[:end] for column in rest], before, last)
+            columns = [items.take(pa.array(sums[0])), sums[1],
+                       *(c / (1 / scale[n]) if n in scale else c for n, c in zip(names, sums[2:], strict=True))]
             out.write_table(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
-            rest, before, last, written = rest[end:], sums[-1, 2:].copy(), int(sums[-1, 0]), written + len(sums)
+            rest, written = [column[end:] for column in rest], written + len(sums[0])
+            before, last = [int(column[-1]) for column in sums[2:]], int(sums[0][-1])
     return written

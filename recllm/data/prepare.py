@@ -28,6 +28,7 @@ from recllm.data.report import Report
 from recllm.data.rule_checks import check_rules, check_shares
 from recllm.data.scatter import ScatterResult, ScatterTask, parts, raw_file, scatter, total
 from recllm.data.sources.places import shown
+from recllm.data.sources.remote import standing, upload_folder
 from recllm.data.sources.scan import ADAPTERS
 from recllm.data.sources.stage import stage
 from recllm.data.tables import TablesResult, TablesTask, check_tables, write_tables
@@ -41,11 +42,6 @@ Say = Callable[[str], None]
 
 def quiet(_: str) -> None:
     return None
-
-
-def fingerprint(config: Config) -> str:
-    """Hash of the data and schema sections and of the sources' sizes and times: equal means the prepared folder still holds."""
-    return Made.of(config).fingerprint
 
 
 def mark(made: Made) -> str:
@@ -66,12 +62,14 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     Work.restore(config.prepared)
     target, made = config.prepared, Made.of(config)
     if _stands(target, made, reuse, say):
+        copy_out(config, say)
         return Report.read_from(target)
     with Work(target, mark(made)) as work, opened(executor or executor_of(config.data)) as running:
         if not work.whole:
             log = staged(dated(config, work))
-            finish_log(log.config, work, running, _scatter_all(log, work, running, say), say, made)
+            finish_log(config, log.config, work, running, _scatter_all(log, work, running, say), say, made)
         work.finish(KEPT)
+    copy_out(config, say)
     return Report.read_from(target)
 
 
@@ -92,6 +90,14 @@ def _stands(target: Path, made: Made, reuse: bool, say: Say) -> bool:
         return True
     raise DataError(f"{target}: expected data.interactions to name all that was prepared, found {files}, and settings or tables that have "
                     f"changed: name them too, or leave them out by --again")
+
+
+def copy_out(config: Config, say: Say) -> None:
+    """Copy the prepared folder to `data.out`, unless the same stands there."""
+    url, storage = config.data.out, config.data.storage
+    if url and standing(url, storage) != (config.prepared / FINGERPRINT).read_text(encoding="utf-8"):
+        say(f"copying {config.prepared} to {shown(url)}")
+        upload_folder(config.prepared, url, storage)
 
 
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:
@@ -205,8 +211,8 @@ def _scatter_all(log: Staged, work: Work, executor: Executor, say: Say) -> Scatt
     return Scattered(results, raw_files(log), shards, buckets_in(folder), (validation, test), end)
 
 
-def finish_log(config: Config, work: Work, executor: Executor, log: Scattered, say: Say, made: Made) -> None:
-    """Do every step behind scatter that is not done yet."""
+def finish_log(original: Config, config: Config, work: Work, executor: Executor, log: Scattered, say: Say, made: Made) -> None:
+    """Do every step behind scatter that is not done yet, for the log `original` that `config` names as it was staged."""
     folder, memory = work.folder, share(config.data.memory, config.data.workers)
     tail = tail_start(log.end, config.data.period * 1000) if isinstance(config.data.split.validation, str) else None
     tables = work.run(LocalExecutor(1), write_tables, [TablesTask(config, folder)], TablesResult, say)[0]
@@ -227,7 +233,7 @@ def finish_log(config: Config, work: Work, executor: Executor, log: Scattered, s
                     merged=sum(g.merged for g in gathered), rows=sum(g.rows for g in gathered),
                     tables=tables.tables, cuts=log.cuts, candidates=sum(d.drawn for d in drawn),
                     unscored=sum(d.unscored for d in drawn))
-    last = CompleteTask(config, folder, log.shards, report, memory, [g.facts for g in gathered])
+    last = CompleteTask(original, folder, log.shards, report, memory, [g.facts for g in gathered])
     work.run(LocalExecutor(1), complete, [last], Completed, say)
     keep_parts(folder, tail is not None)
     if tail is not None:

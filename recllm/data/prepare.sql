@@ -27,11 +27,12 @@ WHERE reason IS NOT NULL;
 
 -- 3. Twins that are no copies are one event: binary outcomes by max, durations by sum, everything else from the first line.
 CREATE TEMP TABLE merged AS
-SELECT min(row) AS row, "user", item, time, {merge}
+SELECT (SELECT count(*) FROM bucket) + (SELECT count(*) FROM earlier) + row_number() OVER (ORDER BY min(row)) - 1 AS id,
+       "user", item, time, {merge}
 FROM bucket WHERE row IN (SELECT row FROM twin_rows) AND row NOT IN (SELECT row FROM dropped) GROUP BY "user", item, time;
 
-CREATE TEMP VIEW events AS
-SELECT row, "user", item, time, {columns} FROM bucket
+CREATE TEMP VIEW events AS             -- `id`: the row's place in the table of all rows: the bucket's, `earlier`, `merged`
+SELECT id, "user", item, time, {columns} FROM bucket
 WHERE row NOT IN (SELECT row FROM twin_rows) AND row NOT IN (SELECT row FROM dropped)
 UNION ALL BY NAME SELECT * FROM merged
 UNION ALL BY NAME SELECT * FROM earlier;          -- what stood before, when new files are appended
@@ -45,13 +46,13 @@ SELECT item, CAST(row_number() OVER (ORDER BY md5(item), item) AS INTEGER) AS i 
 
 -- 5. Each event's place in its user's timeline, when its outcomes are known, and what had happened before its moment.
 CREATE TEMP TABLE timeline AS
-SELECT row, u, time, known_at,
+SELECT id, u, i, time, known_at, {carried}
        row_number() OVER so_far - 1 AS pos,
        max(known_at) OVER so_far AS all_known,    -- when it and everything before it is known
        count(*) OVER before AS older,             -- rows with an earlier time
        max(known_at) OVER before AS older_known,  -- when all of these are known
        {next_time} AS next_time
-FROM (SELECT row, u, i, time, {session},
+FROM (SELECT id, u, i, time, {carried} {session},
              greatest(time, coalesce(known_at_raw, time + CAST(floor({measured} * 1000) AS BIGINT) + {outcome_delay})) AS known_at
       FROM events JOIN users USING ("user") JOIN items USING (item))
 WINDOW so_far AS (PARTITION BY u ORDER BY time, i),
@@ -59,14 +60,14 @@ WINDOW so_far AS (PARTITION BY u ORDER BY time, i),
 
 -- 6. n_before: the older rows, where all of them are known by now; else the leading run that is.
 CREATE TEMP TABLE waiting AS
-SELECT w.row, coalesce(t.pos + 1, 0) AS known_rows
-FROM (SELECT row, u, time FROM timeline WHERE older_known > time) w
+SELECT w.id, coalesce(t.pos + 1, 0) AS known_rows
+FROM (SELECT id, u, time FROM timeline WHERE older_known > time) w
 ASOF LEFT JOIN (SELECT u, all_known, max(pos) AS pos FROM timeline
                 WHERE u IN (SELECT u FROM timeline WHERE older_known > time) GROUP BY ALL) t
 ON w.u = t.u AND w.time >= t.all_known;
 
+-- 7. The shard's rows by place, with what the rows themselves do not say. A split is a range of `time`.
 CREATE TEMP VIEW shard AS
-SELECT e.*, t.u, t.known_at, t.next_time, t.pos,
-       CAST(least(t.older, coalesce(w.known_rows, t.older)) AS INTEGER) AS n_before,
-       CASE WHEN e.time < {validation_start} THEN 'train' WHEN e.time < {test_start} THEN 'validation' ELSE 'test' END AS split
-FROM events e JOIN timeline t USING (row, time) LEFT JOIN waiting w USING (row);
+SELECT t.*, CAST(least(t.older, coalesce(w.known_rows, t.older)) AS INTEGER) AS n_before,
+       CASE WHEN t.time < {validation_start} THEN 'train' WHEN t.time < {test_start} THEN 'validation' ELSE 'test' END AS split
+FROM timeline t LEFT JOIN waiting w USING (id);

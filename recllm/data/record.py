@@ -25,7 +25,7 @@ RECORD = "state.json"
 TAIL = "-1"  # of the folders in `buckets/`: what stood before, of shards that are made anew
 FORM = 1  # of this record and of what lies in `partial`
 DAY = 86_400_000
-HOW = {"workers", "memory", "executor", "executor_options", "storage"}  # settings that do not change what is written
+HOW = {"workers", "memory", "executor", "executor_options", "storage", "out"}  # settings that do not change what is written
 TABLES = ("users", "items", "relations")
 Sources = list[tuple[str, str]]  # (name, a text that changes when the source does)
 
@@ -61,6 +61,7 @@ class Made:
 
     @cached_property
     def fingerprint(self) -> str:
+        """Equal means that a prepared folder still holds."""
         return _hash([self.settings, self.tables, self.sources])
 
 

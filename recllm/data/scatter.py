@@ -111,7 +111,8 @@ def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
     config, columns = task.config, Columns(types)
     roles = typed_columns(config.columns, types)
     typed = ", ".join(f"{sql} AS {quote(name)}" for name, sql in roles.items())
-    content = ", ".join(as_text(name, types[name]) for name in sorted(types))
+    numeric = _read_as_numbers(config)
+    content = ", ".join(columns.double(name) if name in numeric else as_text(name, types[name]) for name in sorted(types))
     raw = ", ".join(f"{quote(name)} := {quote(name)}" for name in types)
     unread = []
     for bit, (name, spec) in enumerate(_numbers(config).items()):
@@ -131,6 +132,14 @@ def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
         FROM (SELECT *, {broken} AS {SEEN}_broken
               FROM (SELECT {SEEN}, {place} AS {SEEN}_place, hash({content}) AS {SEEN}_content, struct_pack({raw}) AS {SEEN}_raw, {typed}
                     FROM {shaped}))"""
+
+
+def _read_as_numbers(config: Config) -> set[str]:
+    """Raw columns that are compared as numbers: equal in every format, and cheaper than their text."""
+    schema = config.columns
+    found = {spec.column or name for name, spec in schema.context.items() if spec.kind == "number"}
+    found |= {spec.column or name for name, spec in schema.outcomes.items() if not (spec.derived or spec.every_row)}
+    return found - {field.column or name for name, field in schema.context.items() if field.kind != "number"}
 
 
 def _numbers(config: Config) -> dict:

@@ -11,6 +11,7 @@ import pandas as pd
 from recllm.config import Config, declared
 from recllm.data.gather import SPLITS
 from recllm.data.report import Report
+from recllm.data.sources.remote import fetch_folder
 from recllm.errors import DataError
 from recllm.model.fields_recllm import as_list, as_text
 from recllm.schema import label_column
@@ -67,6 +68,8 @@ def _records(path: Path, key: str, apart: list[str]) -> tuple[list[str], list[di
 def load_log(config: Config) -> Log:
     """Read `config.prepared`. Raises DataError when it is missing, or made from another schema."""
     folder = config.prepared
+    if config.data.out and not folder.exists():  # prepared on another machine
+        fetch_folder(config.data.out, folder, config.data.storage)
     if not (folder / "schema.json").is_file():
         raise DataError(f"expected a prepared log in {folder}, found none: run scripts/prepare.py with this config first")
     if declared(json.loads((folder / "schema.json").read_text())) != declared(json.loads(config.columns.model_dump_json())):
@@ -86,7 +89,7 @@ def load_log(config: Config) -> Log:
     known_users, profiles, _ = _records(folder / "users.parquet", "user", [])
     by_user = dict(zip(known_users, profiles, strict=True))
     published = item_table["published"].fillna(-1).to_numpy(dtype=np.int64) if "published" in item_table else np.full(len(items), -1)
-    return Log(frame=frame.drop(columns=["user", "split"]), user=user, item=index.reindex(frame["item"]).to_numpy(dtype=np.int64),
+    return Log(frame=frame.drop(columns=["user", "split", "session"], errors="ignore"), user=user, item=index.reindex(frame["item"]).to_numpy(dtype=np.int64),
                split=frame["split"].to_numpy(dtype=np.int8), request=request, first=first, users=list(users),
                profiles=[by_user.get(u, {}) for u in users], items=items, item_fields=item_fields, published=published,
                item_vectors={n: item_table[n].tolist() if n in item_table else [None] * len(items) for n in vectors},

@@ -1,6 +1,7 @@
 """Any fsspec URL: inputs are found, staged whole and once; a prepared folder goes to a URL and comes back whole, or not at all."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import fsspec
 import pandas as pd
 import pytest
 
+from recllm.data.prepare import prepare
 from recllm.data.sources.remote import MARK, fetch_file, fetch_folder, remote_files, upload_folder
 from recllm.data.sources.stage import source_state, stage
 from recllm.errors import DataError, MissingExtraError
+from recllm.feed.log import load_log
+from tests.conftest import small_log
 from tests.data.test_sources_text import compress, data, read
 
 
@@ -150,3 +154,19 @@ def test_a_folder_that_was_copied_in_part_is_never_taken_for_a_whole_one(tmp_pat
     assert list(contents(tmp_path / "back")) == ["older"] and not list(tmp_path.glob(".back*"))
     with pytest.raises(DataError, match="expected a prepared folder with its fingerprint, found none: prepare it first"):
         upload_folder(tmp_path / "back", f"{url}/other", storage)
+
+
+def test_a_prepared_folder_goes_out_once_and_is_fetched_where_it_is_not(shop, bucket):
+    # given a log whose prepared folder goes to a URL
+    url, storage, _ = bucket
+    config = shop(small_log(), out=f"{url}/prepared", storage=storage)
+    said: list[str] = []
+    prepare(config, say=said.append)
+    prepare(config, say=said.append)  # the same stands there: nothing is copied again
+    assert [line.startswith("copying") for line in said].count(True) == 1
+    here = load_log(config)
+    # when another machine has nothing
+    shutil.rmtree(config.prepared)
+    there = load_log(config)
+    # then it gets the same log
+    pd.testing.assert_frame_equal(here.frame, there.frame)

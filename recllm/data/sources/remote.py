@@ -114,6 +114,14 @@ def upload_folder(local: Path, url: str, storage: Mapping[str, Any] | None = Non
                 raise DataError(f"{shown(url)}: {path.name} did not arrive whole: copy it again")
 
 
+def standing(url: str, storage: Mapping[str, Any] | None = None) -> str | None:
+    """The `fingerprint` of the prepared folder at a URL, None where none stands."""
+    with _clear(url, storage or {}):
+        system, root = _open(url, storage or {})
+        mark = f"{root.rstrip('/')}/{MARK}"
+        return system.cat_file(mark).decode() if system.exists(mark) else None
+
+
 def fetch_folder(url: str, local: Path, storage: Mapping[str, Any] | None = None) -> None:
     """Copy a prepared folder from a URL: the whole of it takes the place of `local`, or nothing does. Raises DataError where its
     `fingerprint` is missing (never finished) or changes meanwhile (written anew)."""
