@@ -89,7 +89,8 @@ def load_log(config: Config) -> Log:
     known_users, profiles, _ = _records(folder / "users.parquet", "user", [])
     by_user = dict(zip(known_users, profiles, strict=True))
     published = item_table["published"].fillna(-1).to_numpy(dtype=np.int64) if "published" in item_table else np.full(len(items), -1)
-    return Log(frame=frame.drop(columns=["user", "split", "session"], errors="ignore"), user=user, item=index.reindex(frame["item"]).to_numpy(dtype=np.int64),
+    frame = frame.drop(columns=["session"], errors="ignore")  # for appends only
+    return Log(frame=frame.drop(columns=["user", "split"]), user=user, item=index.reindex(frame["item"]).to_numpy(dtype=np.int64),
                split=frame["split"].to_numpy(dtype=np.int8), request=request, first=first, users=list(users),
                profiles=[by_user.get(u, {}) for u in users], items=items, item_fields=item_fields, published=published,
                item_vectors={n: item_table[n].tolist() if n in item_table else [None] * len(items) for n in vectors},
