@@ -315,6 +315,15 @@ def test_rows_of_a_day_are_counted_over_the_border_for_the_bot_rule(tmp_path):
     require_equal(config.prepared, whole.prepared)
 
 
+def test_a_shard_of_bots_alone_has_no_rows_and_takes_new_ones(tmp_path):
+    # given a shard for each user, and one of a bot
+    chosen = {"rules": {"max_events_per_day": 3}, "shards": 97}
+    rows = [("robot", f"i{k}", 390 + k, "", 0, 0, "", "") for k in range(5)]
+    config = config_of(tmp_path, write(tmp_path / "old.csv", [*BASE, *rows]), **chosen)
+    assert prepare(config).dropped == {"bot": 5}
+    assert append(config, [write(tmp_path / "new.csv", [("robot", "i1", 430, "", 0, 0, "", "")])]).dropped == {"bot": 6}
+
+
 def whole_bots(config) -> int:
     return json.loads((config.prepared / "report.json").read_text())["dropped"]["bot"]
 
