@@ -176,7 +176,7 @@ def _write_shards(connection: duckdb.DuckDBPyConnection, task: GatherTask, rows:
     for split, first, end in zip(SPLITS, edges[:-1], edges[1:], strict=True):
         order = connection.sql(f"SELECT {labels} FROM shard WHERE time >= {first} AND time < {end} ORDER BY u, pos")
         written += write_shard(task.shard(split), rows, order.to_arrow_reader(ROW_GROUP), schema, booked)
-    return pa.concat_tables(written) if written else rows.slice(0, 0).select(booked)
+    return pa.concat_tables(written)
 
 
 def gather(task: GatherTask) -> GatherResult:

@@ -85,10 +85,10 @@ def _row_group(rows: pa.Table, order: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def write_shard(path: Path, rows: pa.Table, orders: Iterable[pa.RecordBatch], schema: pa.Schema, booked: list[str]) -> list[pa.Table]:
     """Write the rows that `orders` name (id, known_at, pos, n_before, labels), in their order. Returns their columns `booked`."""
-    written = []
     # without the Arrow schema in the file, or readers would find dictionaries where texts are meant
     stored = pa.schema([pa.field(f.name, rows.schema.field(f.name).type if f.name in rows.column_names and
                                  pa.types.is_dictionary(rows.schema.field(f.name).type) else f.type) for f in schema])
+    written = [stored.empty_table().select(booked)]
     with whole_file(path) as part, pq.ParquetWriter(part, stored, compression="zstd", store_schema=False) as out:
         for batch in orders:
             table = _row_group(rows, pa.Table.from_batches([batch]), schema).cast(stored)
