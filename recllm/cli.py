@@ -10,6 +10,7 @@ from recllm import commands
 from recllm.config import Config, load_config
 from recllm.errors import RecllmError
 
+INTERRUPTED = 130  # as a shell says it of ctrl-C
 Run = Callable[[Config, argparse.Namespace], int]
 
 
@@ -127,3 +128,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (RecllmError, RequestError, ReleaseError, OSError, UnicodeDecodeError) as error:
         print(f"recllm: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("recllm: interrupted", file=sys.stderr)
+        return INTERRUPTED

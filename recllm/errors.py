@@ -6,6 +6,9 @@ from difflib import get_close_matches
 class RecllmError(ValueError):
     """Base of all errors that are the input's fault; the command line prints them as one line and ends with 2."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # names and values of the input may hold line feeds
+
 
 class ConfigError(RecllmError):
     """A configuration or schema file cannot be used."""

@@ -1,18 +1,38 @@
 """The `data` section of a configuration: where tables are, how they are read, cleaned, split and prepared."""
 
-from datetime import date, datetime
+import re
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, model_validator
 
-from recllm.schema import Strict
+from recllm.schema import CENTURY, Strict
+
+LONGEST_PATH, LONGEST_NAME = 4_095, 255  # bytes, of any file system here
 
 
 def _paths(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Paths = Annotated[list[str], BeforeValidator(_paths)]
+def local_path(path: str) -> str:
+    """A path that a file system can have. A URL goes through."""
+    size = [len(part.encode(errors="surrogatepass")) for part in (path, *path.split("/"))]
+    if not path.strip() or "\0" in path:
+        raise ValueError("expected a path")
+    if not re.match(r"[A-Za-z][\w+.-]*://", path) and (size[0] > LONGEST_PATH or max(size[1:]) > LONGEST_NAME):
+        raise ValueError(f"expected a path of at most {LONGEST_PATH} bytes, with names of at most {LONGEST_NAME}")
+    return path
+
+
+def utc_ms(moment: str) -> int:
+    """UTC milliseconds of a date or moment in ISO 8601, as Python reads it; without an offset it is UTC."""
+    found = datetime.fromisoformat(moment)
+    return ((found if found.tzinfo else found.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+Path = Annotated[str, AfterValidator(local_path)]
+Paths = Annotated[list[Path], BeforeValidator(_paths)]
 
 
 def _date(value: Any) -> Any:
@@ -52,8 +72,8 @@ class Negatives(Strict):
 
     per_event: int = Field(default=4, ge=1, le=100)
     source: Literal["uniform", "popularity"] = Field(default="uniform", alias="from")
-    seed: int = 0
-    window: float | None = Field(default=None, gt=0, description="days")
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    window: float | None = Field(default=None, gt=0, le=CENTURY / 86_400, allow_inf_nan=False, description="days")
     base_rate: float | None = Field(default=None, gt=0, lt=1)
 
 
@@ -74,8 +94,8 @@ class Rules(Strict):
 
     min_time: Moment = "1990-01-01"
     max_time: Moment | None = None
-    max_duration: float = Field(default=86_400.0, gt=0, allow_inf_nan=False, description="seconds; longer is absurd")
-    max_events_per_day: int = Field(default=5_000, ge=1, description="a user above it on any day is taken for a bot")
+    max_duration: float = Field(default=86_400.0, gt=0, le=CENTURY, allow_inf_nan=False, description="seconds; longer is absurd")
+    max_events_per_day: int = Field(default=5_000, ge=1, lt=2**63, description="a user above it on any day is taken for a bot")
     unknown_items: Literal["keep", "drop"] = "keep"
     unknown_users: Literal["keep", "drop"] = "keep"
     custom: list[CustomRule] = []
@@ -123,7 +143,7 @@ class Simulation(Strict):
 class DataConfig(Strict):
     """Where the tables are, how they are read, cleaned and split."""
 
-    interactions: Paths
+    interactions: Annotated[Paths, Field(min_length=1)]
     users: Paths = []
     items: Paths = []
     relations: Paths = []
@@ -137,9 +157,9 @@ class DataConfig(Strict):
     rules: Rules = Rules()
     split: Split = Split()
     negatives: Negatives | None = None
-    period: int = Field(default=3600, ge=1, description="seconds of one period of the item counts")
-    shards: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=2, ge=1)
+    period: int = Field(default=3600, ge=1, le=CENTURY, description="seconds of one period of the item counts")
+    shards: int | None = Field(default=None, ge=1, le=99_999)
+    workers: int = Field(default=2, ge=1, le=1024)
     memory: ByteSize | None = Field(default=None, description="of all workers together, such as 2GB; default: half of the machine")
     executor: Literal["local", "ray", "spark"] = "local"
     executor_options: dict[str, Any] = Field(default={}, description="of ray.init (address), or Spark's (master, spark.*)")

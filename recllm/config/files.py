@@ -12,6 +12,9 @@ from recllm.config.sections import Config
 from recllm.errors import ConfigError, did_you_mean
 from recllm.schema import Strict
 
+# YAML's own errors, a date that is none (2026-13-45), brackets too deep
+NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
 
 def _known_keys(model: Any, path: tuple) -> list[str]:
     """Names that are allowed beside the offending key, by walking the models along the error's path."""
@@ -72,7 +75,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise ConfigError(f'--set {override}: "{parent}" is {target!r} in the file and has no keys')
     try:
         target[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except NO_YAML:
         raise ConfigError(f"--set {override}: expected a YAML value, found {value!r}") from None
 
 
@@ -86,8 +89,11 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         raise ConfigError(f"expected a YAML configuration at {path}, found no file: see configs/ for examples")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        found = f"the byte 0x{error.object[error.start]:02x} at byte {error.start}"
+        raise ConfigError(f"{path}: expected UTF-8 text, found {found}: save it as UTF-8") from None
+    except (*NO_YAML, OSError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping with name, data and schema, found {type(raw).__name__}")
     for override in overrides or []:

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recllm.config.data import DataConfig
+from recllm.config.data import Path as LocalPath
 from recllm.config.recommend import RecommendConfig
 from recllm.errors import did_you_mean
 from recllm.schema import Schema, Strict
@@ -77,15 +78,22 @@ def declared(plain: Any) -> Any:
 class Config(Strict):
     """A whole configuration file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=200, description="of a folder")
     note: str = ""
-    root: str | None = Field(default=None, description="where runs lie; default $RECLLM_RUNS, or runs/")
+    root: LocalPath | None = Field(default=None, description="where runs lie; default $RECLLM_RUNS, or runs/")
     data: DataConfig
     columns: Schema = Field(alias="schema")
     model: ModelSettings = ModelSettings()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     recommend: RecommendConfig = RecommendConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _no_other_folder(cls, name: str) -> str:
+        if not name.strip("."):
+            raise ValueError("expected a name of a folder of its own")
+        return name
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":

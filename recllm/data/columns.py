@@ -10,6 +10,7 @@ BLANKS = "chr(32) || chr(9) || chr(10) || chr(13) || chr(12) || chr(11)"  # blan
 INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 FLOATS = {"FLOAT", "DOUBLE"}
 NAN = "CAST('nan' AS DOUBLE)"
+DAY = "[0-9]{1,4}[-/][0-9]{1,2}[-/][0-9]{1,2}"  # later years than 9999 do not fit DuckDB's moments
 Types = dict[str, str]  # column -> DuckDB type; a column that is not named is text
 
 
@@ -25,6 +26,23 @@ def as_text(column: str, kind: str) -> str:
         whole = f"abs({value}) < 9e15 AND {value} = floor({value})"
         text = f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE {text} END"
     return text
+
+
+def says_zone(value: str) -> str:
+    """SQL: whether a text ends in an offset, or in Z, UTC or GMT behind its time."""
+    return f"regexp_matches({value}, '^{DAY}[Tt ].*([+-][0-9]{{2}}(:?[0-9]{{2}}){{0,2}}|[Zz]|UTC|GMT)$')"
+
+
+def zoned_moment(value: str) -> str:
+    """SQL: TIMESTAMPTZ of a text that says its zone; a small t or z, and blanks before the offset, are read where the plain cast fails."""
+    plain = f"regexp_replace(upper({value}), ' *(UTC|GMT|Z|[+-][0-9:]*)$', '\\1')"
+    plain = f"regexp_replace(regexp_replace({plain}, '(UTC|GMT)$', 'Z'), '^([0-9-]+)T', '\\1 ')"
+    return f"COALESCE(TRY_CAST({value} AS TIMESTAMPTZ), TRY_CAST({plain} AS TIMESTAMPTZ))"
+
+
+def local_moment(value: str) -> str:
+    """SQL: TIMESTAMP of a text without a zone. DuckDB's cast would pass over other words (`10:00 CET`): such a text is unreadable."""
+    return f"CASE WHEN regexp_full_match({value}, '{DAY}([Tt ]+[0-9:.]*)?') THEN TRY_CAST(upper({value}) AS TIMESTAMP) END"
 
 
 class Columns:
@@ -76,9 +94,8 @@ class Columns:
         if self.kind(time.column) in INTEGERS | FLOATS:
             return exact if time.unit != "iso" else "CAST(NULL AS BIGINT)"
         # text with an offset says its own zone; other text is local time of this column's zone, whatever the connection's is
-        own = f"regexp_matches({value}, '[T ].*([+-][0-9]{{2}}(:?[0-9]{{2}})?|Z)$')"
-        naive = f"TRY_CAST({value} AS TIMESTAMP) AT TIME ZONE {literal(time.zone)}"
-        iso = f"epoch_ms(CASE WHEN {own} THEN TRY_CAST({value} AS TIMESTAMPTZ) ELSE {naive} END)"
+        naive = f"{local_moment(value)} AT TIME ZONE {literal(time.zone)}"
+        iso = f"epoch_ms(CASE WHEN {says_zone(value)} THEN {zoned_moment(value)} ELSE {naive} END)"
         return iso if time.unit == "iso" else exact if time.unit != "auto" else f"COALESCE({exact}, {iso})"
 
     def utc_offset(self, time: TimeColumn, milliseconds: str) -> str:
@@ -89,10 +106,10 @@ class Columns:
         if self.kind(time.column) != "VARCHAR":  # a typed column carries no offset of its own
             return f"CAST(CASE WHEN {milliseconds} IS NOT NULL THEN {zone} END AS SMALLINT)"
         value = self.text(time.column)
-        pattern = "'[T ].*([+-][0-9]{2}):?([0-9]{2})?$'"
+        pattern = "'[Tt ].*([+-][0-9]{2}):?([0-9]{2})?(?::?[0-9]{2})?$'"
         hours, minutes = (f"regexp_extract({value}, {pattern}, {group})" for group in (1, 2))
         sign = f"CASE WHEN {hours} LIKE '-%' THEN -1 ELSE 1 END"
-        zulu = f"CASE WHEN {value} LIKE '%Z' THEN 0 END"
+        zulu = f"CASE WHEN {says_zone(value)} THEN 0 END"
         written = f"(TRY_CAST({hours} AS INTEGER) * 60 + {sign} * COALESCE(TRY_CAST({minutes} AS INTEGER), 0))"
         return f"CAST(COALESCE({written}, {zulu}, {zone}) AS SMALLINT)"
 
@@ -101,7 +118,7 @@ class Columns:
         raw = self.text(column)
         parts = (f"CASE WHEN {raw} LIKE '[%' THEN TRY_CAST(TRY_CAST({raw} AS JSON) AS VARCHAR[]) "
                  f"ELSE string_split({raw}, {literal(separator)}) END")
-        return f"NULLIF(list_filter(list_transform({parts}, lambda x: TRIM(x)), lambda x: x <> ''), [])"
+        return f"NULLIF(list_filter(list_transform({parts}, lambda x: TRIM(x, {BLANKS})), lambda x: x <> ''), [])"
 
     def flag(self, column: str) -> str:
         """0 or 1, NULL for unknown, NaN for what is neither."""

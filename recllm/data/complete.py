@@ -59,8 +59,6 @@ def complete(task: CompleteTask) -> Completed:
     report.write(folder)
     (folder / "README.md").write_text(_card(config, report), encoding="utf-8")
     (folder / "schema.json").write_text(config.columns.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    if not report.candidates:
-        (folder / "candidates").rmdir()
     return Completed(report.rows)
 
 

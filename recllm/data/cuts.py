@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recllm.config import Split
+from recllm.config import Split, utc_ms
 from recllm.data.engine import connect
 from recllm.data.partition import HOUR
 from recllm.errors import DataError
@@ -37,8 +37,7 @@ def cut(split: Split, hours: dict[int, int], files: Sequence[Path]) -> tuple[int
     rows = sum(hours.values())
     first, last = ranked(hours, files, 0), ranked(hours, files, rows - 1)
     if isinstance(split.validation, str):
-        row = connect().execute("SELECT epoch_ms(?::TIMESTAMPTZ), epoch_ms(?::TIMESTAMPTZ)", [split.validation, split.test]).fetchall()[0]
-        validation, test = int(row[0]), int(row[1])
+        validation, test = utc_ms(split.validation), utc_ms(str(split.test))
     else:
         shares = (1 - split.validation - float(split.test), 1 - float(split.test))
         validation, test = (ranked(hours, files, max(rows - int(np.floor(rows - share * rows)), 1) - 1) for share in shares)

@@ -14,7 +14,7 @@ from recllm.data.facts import write_partial
 from recllm.data.item_counts import booked_columns, write_booking
 from recllm.data.partition import RawFile, lines_of, write_files
 from recllm.data.shapes import lowered
-from recllm.data.shard import ROW_GROUP, bucket_table, coded, plain_schema, shard_schema, write_shard
+from recllm.data.shard import BATCH, ROW_GROUP, bucket_table, coded, plain_schema, shard_schema, write_shard
 from recllm.data.sources.files import literal, quote
 from recllm.data.whole import whole_file
 from recllm.schema import Schema, label_column
@@ -151,7 +151,7 @@ def _with_made(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Tabl
     if not made:
         return rows
     plain = plain_schema(rows.schema, but=("row", "content", "known_at"))
-    return coded(pa.concat_tables([table.select(plain.names).cast(plain) for table in (rows, *made)]))
+    return coded((batch for table in (rows, *made) for batch in table.select(plain.names).cast(plain).to_batches(BATCH)), plain)
 
 
 def _write_dropped(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> dict[str, int]:

@@ -40,7 +40,7 @@ def booking_sql(config: Config, shard: str) -> str:
     known = " OR ".join(f"{quote(n)} IS NOT NULL" for n in names)
     period = config.data.period * 1000
     return (f"SELECT item, (known_at // {period} + 1) * {period} AS period_end, count(*) AS events{sums} "
-            f"FROM {shard} WHERE {known} GROUP BY item, period_end")
+            f"FROM {shard} WHERE {known} GROUP BY 1, 2")
 
 
 def booked_columns(config: Config) -> list[str]:

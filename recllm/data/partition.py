@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from recllm.data.sources.files import literal
+from recllm.data.whole import whole_file
 
 HOUR = 3_600_000
 # a row's number: its file's place in the log, its own place in the file, and its place in the list where one line is several rows
@@ -58,12 +59,13 @@ class Partition:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        for writer in (*self.writers.values(), self.broken, self.times):
-            writer.close()
-        if self.folder and kind is None:
-            shutil.rmtree(self.folder / "buckets" / str(self.index), ignore_errors=True)
-            self.part.rename(self.folder / "buckets" / str(self.index))
-        else:
+        try:
+            for writer in (*self.writers.values(), self.broken, self.times):
+                writer.close()
+            if self.folder and kind is None:
+                shutil.rmtree(self.folder / "buckets" / str(self.index), ignore_errors=True)
+                self.part.rename(self.folder / "buckets" / str(self.index))
+        finally:  # a full disk may be found only on closing
             shutil.rmtree(self.part, ignore_errors=True)
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -108,8 +110,8 @@ class Partition:
         self.dropped.update(dict(connection.execute("SELECT reason, count(*) FROM lost GROUP BY reason").fetchall()))
         self.problems = connection.execute(f"SELECT line, reason, row FROM lost ORDER BY line LIMIT {SHOWN}").fetchall()
         if self.folder:
-            target = self.folder / "dropped" / f"scatter-{self.index}.parquet"
-            connection.execute(f"COPY (SELECT * FROM lost ORDER BY line) TO {literal(target)}")
+            with whole_file(self.folder / "dropped" / f"scatter-{self.index}.parquet") as part:
+                connection.execute(f"COPY (SELECT * FROM lost ORDER BY line) TO {literal(part)} (FORMAT parquet)")
             connection.execute(f"COPY (SELECT file, line FROM refused) TO {literal(self.part / 'refused.parquet')}")
 
 

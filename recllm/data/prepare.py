@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
@@ -62,6 +63,7 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     Work.restore(config.prepared)
     target, made = config.prepared, Made.of(config)
     if _stands(target, made, reuse, say):
+        Work(target, mark(made)).tidy()
         copy_out(config, say)
         return Report.read_from(target)
     with Work(target, mark(made)) as work, opened(executor or executor_of(config.data)) as running:
@@ -101,13 +103,14 @@ def copy_out(config: Config, say: Say) -> None:
 
 
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:
-    """Read and judge every interaction file without writing anything. Raises DataError as `prepare` does."""
+    """Read and judge every interaction file without writing anything but a simulated log. Raises DataError as `prepare` does."""
     _simulated(config)
     check_rules(config)
-    log = staged(config)
-    check_tables(log.config)
-    tasks = [ScatterTask(log.config, path, label, index, index, None, 1) for index, (path, label) in enumerate(log.files)]
-    results = (executor or executor_of(config.data)).run(scatter, tasks)
+    with TemporaryDirectory() as folder:
+        log = staged(config, Path(folder))
+        check_tables(log.config)
+        tasks = [ScatterTask(log.config, path, label, index, index, None, 1) for index, (path, label) in enumerate(log.files)]
+        results = (executor or executor_of(config.data)).run(scatter, tasks)
     return [(label, result) for (_, label), result in zip(log.files, results, strict=True)]
 
 
@@ -127,11 +130,11 @@ class Staged:
     files: list[tuple[str, str]]
 
 
-def staged(config: Config) -> Staged:
-    """Everything that is no file that DuckDB reads, made one in `<folder>/staged`. Raises DataError for a source that cannot be read."""
+def staged(config: Config, folder: Path | None = None) -> Staged:
+    """What is no file that DuckDB reads, made one in `folder` (`<config's folder>/staged`). Raises DataError for an unreadable source."""
     local, labels = {}, []
     for table in ("interactions", *TABLES):
-        found = {source: [source] if config.data.format in ADAPTERS else stage(config.data, source, config.folder / "staged")
+        found = {source: [source] if config.data.format in ADAPTERS else stage(config.data, source, folder or config.folder / "staged")
                  for source in getattr(config.data, table)}
         local[table] = [path for paths in found.values() for path in paths]
         if table == "interactions":

@@ -5,7 +5,7 @@ A user's own rules come last, out of `data.rules.custom`. Rules that need more t
 
 from dataclasses import dataclass
 
-from recllm.config import Rules
+from recllm.config import Rules, utc_ms
 from recllm.data.sources.files import literal, quote
 from recllm.schema import Outcome, Schema
 
@@ -60,14 +60,14 @@ def outcome_rules(name: str, spec: Outcome, limits: Rules) -> list[Rule]:
 
 def row_rules(schema: Schema, limits: Rules, late: int | None = None) -> list[Rule]:
     """Rules that one row decides by itself, in the order in which they are tried. Of appended files rows before `late` (UTC ms) go."""
-    latest = f"epoch_ms(TIMESTAMP {literal(limits.max_time)})" if limits.max_time else "epoch_ms(now()::TIMESTAMP) + 86400000"
+    latest = utc_ms(limits.max_time) if limits.max_time else "epoch_ms(now()::TIMESTAMP) + 86400000"
     rules = [
         *shape_rules(schema),
         Rule("missing_user", "user id is empty", "user IS NULL"),
         Rule("missing_item", "item id is empty", "item IS NULL"),
         Rule("bad_time", "time is empty or unreadable", "time IS NULL"),
         Rule("time_out_of_range", f"time is before {limits.min_time} or after {limits.max_time or 'tomorrow'}",
-             f"time < epoch_ms(TIMESTAMP {literal(limits.min_time)}) OR time > {latest}"),
+             f"time < {utc_ms(limits.min_time)} OR time > {latest}"),
     ]
     if schema.scored:
         rules.append(Rule("bad_scored", "scored is not 0 or 1", "isnan(scored)"))

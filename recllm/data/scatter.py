@@ -3,9 +3,11 @@
 A row is known by its number `row`, see partition. Rows leave as Arrow streams, one a bucket.
 """
 
+import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow.parquet as pq
@@ -13,10 +15,11 @@ import pyarrow.parquet as pq
 from recllm.config import Config
 from recllm.data.columns import INTEGERS, Columns, as_text
 from recllm.data.engine import connect
-from recllm.data.partition import ENTRY, FILE, Partition, RawFile
+from recllm.data.partition import ENTRY, FILE, Partition, RawFile, rejected_lines
 from recllm.data.rules import first_broken, row_rules
 from recllm.data.shapes import is_odd, lists, lowered, raw_columns, shape, typed_columns
 from recllm.data.sources.files import as_text_relation, columns_of, detect, literal, quote, reading
+from recllm.data.sources.lines import mended
 from recllm.data.sources.places import key_values
 from recllm.data.sources.scan import ADAPTERS, scan
 from recllm.data.sources.watch import Unchanged
@@ -55,6 +58,10 @@ def check_columns(found: list[str], needed: dict[str, str], where: str) -> None:
     """Raise DataError naming the first column that the schema wants and the file lacks."""
     for key, column in needed.items():
         if column not in found:
+            twin = next((name for name in found if re.fullmatch(rf"(?i){re.escape(column)}_\d+", name)), None)
+            if twin and column.casefold() in [name.casefold() for name in found]:  # the reader has renamed the second one
+                raise DataError(f'{where}: expected columns that differ by more than case, found "{column}" and another that differs by '
+                                f"case only: rename one in the file. Schema: {key}")
             raise DataError(f'column "{column}" is not in {where} (has: {", ".join(found)}).{did_you_mean(column, found)} Schema: {key}')
 
 
@@ -82,6 +89,10 @@ def parts(config: Config, path: str) -> list[tuple[int, int] | None]:
             start = seen
     ends = [*ends, seen] if ends[-1] < seen else ends
     return list(zip(ends[:-1], ends[1:], strict=True)) if len(ends) > 2 else [None]
+
+
+class _LinesLost(Exception):
+    """A quote that nobody closed swallowed lines, or the file's line ends are of several kinds: it can be read line by line."""
 
 
 def _numbered(connection: duckdb.DuckDBPyConnection, task: ScatterTask) -> tuple[str, dict[str, str]]:
@@ -118,8 +129,8 @@ def _typed(task: ScatterTask, shaped: str, types: dict[str, str]) -> str:
     for bit, (name, spec) in enumerate(_numbers(config).items()):
         column = spec.column or name
         if types.get(column) not in INTEGERS:
-            unread.append(f"(CASE WHEN {quote(name)} IS NULL AND {quote('unread_' + name)} IS NOT NULL THEN {2 ** bit} ELSE 0 END)")
-            typed += f", {columns.text(column)} AS {quote('unread_' + name)}"
+            unread.append(f"(CASE WHEN {quote(name)} IS NULL AND {quote(f'{SEEN}_unread_{name}')} IS NOT NULL THEN {2 ** bit} ELSE 0 END)")
+            typed += f", {columns.text(column)} AS {quote(f'{SEEN}_unread_{name}')}"
     names = ", ".join(quote(n) for n in roles if n != "misshapen")
     place = f"coalesce({lists.ENTRY}.place, 0)" if config.columns.impressions else "0"
     broken = first_broken(row_rules(config.columns, config.data.rules, task.late))
@@ -146,16 +157,40 @@ def _numbers(config: Config) -> dict:
     return {name: spec for name, spec in lowered(config.columns).context.items() if spec.kind == "number"}
 
 
+def _swallowed(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the reader refused several lines as one."""
+    refused = rejected_lines(connection) or "SELECT '' AS content WHERE false"
+    return bool(connection.execute(f"SELECT count(*) FROM ({refused}) WHERE contains(content, chr(10))").fetchall()[0][0])
+
+
 def scatter(task: ScatterTask) -> ScatterResult:
     """Write the rows that are kept by user bucket, and the dropped ones with their reason; without a folder it only counts."""
+    data = task.config.data
+    try:
+        return _scattered(task, may_mend=data.format not in ADAPTERS and detect(Path(task.path), data.format) == "csv")
+    except _LinesLost:
+        with TemporaryDirectory(dir=task.folder and task.folder / "spill") as folder:
+            copy = mended(Path(task.path), data.delimiter, tuple(raw_columns(task.config.columns).values()), Path(folder))
+            return _scattered(replace(task, path=str(copy or task.path)), may_mend=False)
+
+
+def _scattered(task: ScatterTask, *, may_mend: bool) -> ScatterResult:
+    """Raises _LinesLost where the file should be read again, from a mended copy."""
     spill = task.folder / "spill" if task.folder else None
     connection = connect(task.config.columns.time.zone, memory=task.memory, spill=spill)
-    with Unchanged(task.path), Partition(task.folder, task.index, task.buckets) as out, reading(task.path):
-        for batch in connection.sql(_typed(task, *_numbered(connection, task))).to_arrow_reader(Partition.ROWS):
-            out.add(batch)
+    with Unchanged(task.path), Partition(task.folder, task.index, task.buckets) as out, reading(task.label):
+        try:
+            for batch in connection.sql(_typed(task, *_numbered(connection, task))).to_arrow_reader(Partition.ROWS):
+                out.add(batch)
+        except duckdb.Error as error:
+            if may_mend and "state machine" in str(error):
+                raise _LinesLost from None
+            raise
+        if may_mend and _swallowed(connection):
+            raise _LinesLost
         out.refuse(connection, raw_file(task.config, task.path, task.file, task.label))
-    mended = {f"unreadable_{name}": out.mended[bit] for bit, name in enumerate(_numbers(task.config)) if out.mended[bit]}
-    return ScatterResult(out.rows, dict(out.dropped), mended | dict(out.unreadable), out.problems, dict(out.hours), out.kept)
+    unread = {f"unreadable_{name}": out.mended[bit] for bit, name in enumerate(_numbers(task.config)) if out.mended[bit]}
+    return ScatterResult(out.rows, dict(out.dropped), unread | dict(out.unreadable), out.problems, dict(out.hours), out.kept)
 
 
 def total(counts: list[dict[str, int]]) -> dict[str, int]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from recllm.data.whole import whole_file
 from recllm.schema import Schema, label_column
 
+BATCH = 122_880  # rows
 ROW_GROUP = 1_048_576  # rows; a dictionary is written once in each
 POOL = pa.system_memory_pool()  # keeps what it was given: Arrow's own pool hands large arrays back to the system and faults them in again
 
@@ -24,14 +25,18 @@ def _batches(paths: Iterable[Path]) -> Iterator[pa.RecordBatch]:
             yield from pa.ipc.open_stream(source, memory_pool=POOL)
 
 
-def coded(table: pa.Table) -> pa.Table:
-    """The same table in one chunk, each column of text as codes into its distinct values."""
+def coded(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """All rows in one chunk, each column of text as codes into its distinct values: batch by batch, so that the texts of a user with a
+    third of the log never stand in memory together."""
+    parts: dict[str, list[pa.Array]] = {name: [] for name in schema.names}
+    for batch in batches:
+        for name, column in zip(schema.names, batch.columns, strict=True):
+            parts[name].append(pc.dictionary_encode(column, memory_pool=POOL) if pa.types.is_string(column.type) else column)
     columns = {}
-    for name in table.column_names:
-        column = table.column(name).combine_chunks(memory_pool=POOL)
-        if isinstance(column, pa.ChunkedArray):  # of no chunk at all
-            column = pa.array([], column.type)
-        columns[name] = pc.dictionary_encode(column, memory_pool=POOL) if pa.types.is_string(column.type) else column
+    for field in schema:
+        kind = pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(field.type) else field.type
+        chunks = pa.chunked_array(parts.pop(field.name), kind)
+        columns[field.name] = chunks.unify_dictionaries(memory_pool=POOL).combine_chunks(memory_pool=POOL)
     return pa.table(columns)
 
 
@@ -39,9 +44,8 @@ def bucket_table(paths: list[Path], since: int | None = None) -> pa.Table:
     """The rows that scatter put into one bucket, in the order of files and lines, with their place `id` in this table.
 
     since: UTC ms; older rows are left out."""
-    schema = pa.ipc.open_stream(str(paths[0])).schema
-    table = pa.Table.from_batches(_batches(paths), schema)
-    table = coded(table if since is None else table.filter(pc.field("time") >= since))
+    batches, schema = _batches(paths), pa.ipc.open_stream(str(paths[0])).schema
+    table = coded(batches if since is None else (batch.filter(pc.field("time") >= since) for batch in batches), schema)
     return table.append_column("id", pa.array(np.arange(len(table), dtype=np.int64)))
 
 

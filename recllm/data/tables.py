@@ -13,6 +13,7 @@ from recllm.data.scatter import check_columns
 from recllm.data.shapes.numbers import lowered_numbers, relation_with_numbers
 from recllm.data.sources.files import columns_of, literal, quote
 from recllm.data.sources.scan import scan
+from recllm.data.stopped import stopped
 from recllm.data.whole import whole_file
 from recllm.errors import DataError
 from recllm.schema import Schema
@@ -75,7 +76,7 @@ def _load(connection: duckdb.DuckDBPyConnection, config: Config, paths: list[str
         connection.execute(f"""CREATE TEMP TABLE loaded AS SELECT *, CASE WHEN id IS NULL THEN 'missing_id'
         WHEN row_number() OVER (PARTITION BY id ORDER BY file, line) > 1 THEN 'duplicate_id' END AS broken FROM ({union})""")
     except duckdb.Error as error:
-        raise DataError(f"{', '.join(paths)}: could not be read to the end: {str(error).splitlines()[0]}") from None
+        raise stopped(error) or DataError(f"{', '.join(paths)}: could not be read to the end: {str(error).splitlines()[0]}") from None
 
 
 def check_tables(config: Config) -> None:
@@ -96,11 +97,13 @@ def _refused(connection: duckdb.DuckDBPyConnection) -> str:
 
 def _dropped(connection: duckdb.DuckDBPyConnection, refused: str, path: Path) -> dict[str, int]:
     """Write the broken rows of `loaded` and the refused lines, if there are any. Returns their number by reason."""
-    rows = f"""SELECT file, line, broken AS reason, CAST(to_json(loaded) AS VARCHAR) AS row FROM loaded WHERE broken IS NOT NULL
+    rows = f"""SELECT file, line, broken AS reason, CAST(to_json(recllm_row) AS VARCHAR) AS row FROM loaded AS recllm_row
+               WHERE broken IS NOT NULL
                UNION ALL {refused}"""
     counts = dict(connection.execute(f"SELECT reason, count(*) FROM ({rows}) GROUP BY reason ORDER BY reason").fetchall())
     if counts:
-        connection.execute(f"COPY ({rows} ORDER BY file, line) TO {literal(path)}")
+        with whole_file(path) as part:
+            connection.execute(f"COPY ({rows} ORDER BY file, line) TO {literal(part)} (FORMAT parquet)")
     return counts
 
 
@@ -120,10 +123,12 @@ def write_relations(config: Config, folder: Path) -> dict[str, int]:
             WHEN since IS NULL OR since < 0 OR since >= {LATEST} THEN 'bad_since' WHEN "user" = other THEN 'self' END AS broken
             FROM ({' UNION ALL '.join(f'SELECT * FROM ({part})' for part in parts)})""")
     except duckdb.Error as error:
-        raise DataError(f"{', '.join(config.data.relations)}: could not be read to the end: {str(error).splitlines()[0]}") from None
+        said = f"{', '.join(config.data.relations)}: could not be read to the end: {str(error).splitlines()[0]}"
+        raise stopped(error) or DataError(said) from None
     refused = _refused(connection)
     kept = 'SELECT "user", other, min(since) AS since FROM loaded WHERE broken IS NULL GROUP BY ALL ORDER BY ALL'
-    connection.execute(f"COPY ({kept}) TO {literal(folder / 'relations.parquet')} (FORMAT parquet, COMPRESSION zstd)")
+    with whole_file(folder / "relations.parquet") as part:
+        connection.execute(f"COPY ({kept}) TO {literal(part)} (FORMAT parquet, COMPRESSION zstd)")
     return _dropped(connection, refused, folder / "dropped" / "relations.parquet")
 
 

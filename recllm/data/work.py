@@ -2,6 +2,7 @@
 
 `<name>/.prepared.work` holds what finished tasks made and, for each, `done/<stage>-<index>.json` with its result, written last. A run that
 was killed is called again: tasks with a marker are not done again, and what stands without one is written anew.
+A killed main process may leave tasks at work (of Ray or Spark above all): each holds the file `run`, and one of another run does not begin.
 """
 
 import fcntl
@@ -9,7 +10,10 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,23 +21,31 @@ from typing import Any, TypeVar
 import duckdb
 
 from recllm.data.executors import Executor
+from recllm.data.stopped import stopped
 from recllm.data.whole import flush, whole_file
 from recllm.errors import DataError, StoppedError
 
 Result = TypeVar("Result")
 STAGES = ("buckets", "dropped", "data", "partial", "candidates", "spill", "done")
 FINGERPRINT = "fingerprint"
-GO_ON = "the same command goes on where it stopped"
+RUN = "run"  # whose work it is: locked shared by each task, and exclusively by a run that begins
+PATIENCE = 60.0  # seconds for the tasks of a killed run to end
 
 
-def stopped(error: BaseException) -> StoppedError | None:
-    """An error of the machine (no disk, no memory) as one line, or None for any other."""
-    words = " ".join(str(error).split())
-    if getattr(error, "errno", None) in (28, 122) or "No space left" in words or "max_temp_directory_size" in words:
-        return StoppedError(f"the disk is full ({words[:160]}): free some room, {GO_ON}")
-    if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
-        return StoppedError(f"not enough memory ({words[:160]}): raise data.memory, or lower data.workers; {GO_ON}")
-    return None
+def discard(folder: Path) -> None:
+    """Delete a folder, its fingerprint first: what a kill leaves of it is then never taken for whole."""
+    (folder / FINGERPRINT).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _at_work(folder: Path, run: str) -> Iterator[None]:
+    """Around a task: no other run begins meanwhile. Raises StoppedError where one has."""
+    with (folder / RUN).open(encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        if file.read() != run:
+            raise StoppedError(f"{folder}: another run has begun here: this one ends")
+        yield
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Once:
 
     stage: Callable[[Any], Any]
     folder: Path
+    run: str
 
     @property
     def __name__(self) -> str:  # the executor's progress bar says it
@@ -52,9 +65,10 @@ class Once:
 
     def __call__(self, task: Any) -> None:
         try:
-            plain = asdict(self.stage(task))
-            with whole_file(self.marker(task.index)) as part:
-                part.write_text(json.dumps(plain), encoding="utf-8")
+            with _at_work(self.folder, self.run):
+                plain = asdict(self.stage(task))
+                with whole_file(self.marker(task.index)) as part:
+                    part.write_text(json.dumps(plain), encoding="utf-8")
         except (OSError, MemoryError, duckdb.Error) as error:
             if known := stopped(error):
                 raise known from None
@@ -70,6 +84,7 @@ class Work:
         self.folder = target.with_name(f".{target.name}.work")
         self.old = target.with_name(f".{target.name}.old")
         self.lock = target.with_name(f".{target.name}.lock")
+        self.id = uuid.uuid4().hex
 
     @classmethod
     def restore(cls, target: Path) -> None:
@@ -81,36 +96,80 @@ class Work:
                 if work.old.exists() and not target.exists():
                     work.old.rename(target)
             finally:
-                work.lock.unlink(missing_ok=True)
-                os.close(work.handle)
+                work._leave_lock()
 
     def __enter__(self) -> "Work":
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        if self.old.exists():  # killed between the two renames of `finish`, or just behind them
-            shutil.rmtree(self.old) if self.target.exists() else self.old.rename(self.target)
+        try:
+            self._begin()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def _begin(self) -> None:
+        self._restore()
+        self._outlive_tasks()
         mark = self.folder / FINGERPRINT
         if not (mark.is_file() and mark.read_text(encoding="utf-8") == self.mark):
-            shutil.rmtree(self.folder, ignore_errors=True)
-        for part in self.folder.rglob(".*.part"):  # of killed tasks: nobody else writes here
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+            discard(self.folder)
+        shutil.rmtree(self.folder / "spill", ignore_errors=True)
+        for part in list(self.folder.rglob(".*.part")):  # of killed tasks: nobody else writes here
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         for name in STAGES:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / RUN).write_text(self.id, encoding="utf-8")
         if not mark.is_file():
             with whole_file(mark) as part:
                 part.write_text(self.mark, encoding="utf-8")
-        return self
+
+    def _restore(self) -> None:
+        """What was killed between the two renames of `finish`, or just behind them."""
+        if (self.old / FINGERPRINT).is_file() and not self.target.exists():
+            self.old.rename(self.target)
+        elif self.old.exists():
+            discard(self.old)
+
+    def _outlive_tasks(self) -> None:
+        """Wait for tasks that a killed run left at work; from then on none of it begins. Raises StoppedError after PATIENCE."""
+        if not (self.folder / RUN).is_file():
+            return
+        end = time.monotonic() + PATIENCE
+        with (self.folder / RUN).open("r+b") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise StoppedError(f"{self.folder}: tasks of a run that was killed are still at work: stop them, or wait") from None
+                    time.sleep(0.05)
+            file.truncate(0)
+
+    def tidy(self) -> None:
+        """Remove what a run that was killed at its very end left beside its finished folder, unless another run is at work."""
+        if self.old.exists() or self.lock.exists():
+            try:
+                self._take_lock()
+            except StoppedError:
+                return
+            self._restore()
+            self._leave_lock()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         shutil.rmtree(self.folder / "spill", ignore_errors=True)
         if isinstance(error, DataError) and not isinstance(error, StoppedError):
-            shutil.rmtree(self.folder, ignore_errors=True)  # the input's fault: nothing of it is of use
-        self.lock.unlink(missing_ok=True)
-        os.close(self.handle)
+            discard(self.folder)  # the input's fault: nothing of it is of use
+        self._leave_lock()
         if isinstance(error, DataError) and not any(self.target.parent.iterdir()):
             self.target.parent.rmdir()
         if error is not None and (known := stopped(error)):
             raise known from None
+
+    def _leave_lock(self) -> None:
+        self.lock.unlink(missing_ok=True)
+        os.close(self.handle)
 
     def _take_lock(self) -> None:
         """Hold the lock file until the end. Raises StoppedError where another run does."""
@@ -118,7 +177,7 @@ class Work:
             self.handle = os.open(self.lock, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 owner = os.read(self.handle, 200).decode(errors="replace") or "unknown"
                 os.close(self.handle)
                 raise StoppedError(f"{self.target}: another run is writing it ({owner}): wait for it, or stop it") from None
@@ -131,7 +190,7 @@ class Work:
     def run(self, executor: Executor, stage: Callable[[Any], Result], tasks: Sequence[Any], made: type[Result],
             say: Callable[[str], None]) -> list[Result]:
         """The results of all tasks, in order; those that were done before are read and not done again."""
-        once = Once(stage, self.folder)
+        once = Once(stage, self.folder, self.id)
         open_tasks = [task for task in tasks if not once.marker(task.index).is_file()]
         if len(open_tasks) < len(tasks):
             say(f"{once.__name__}: {len(tasks) - len(open_tasks)} of {len(tasks)} tasks were done before")
@@ -143,12 +202,16 @@ class Work:
         """Whether every step was done, and a run was killed in `finish`: what the steps read may be gone by now."""
         return (self.folder / "done" / "whole").is_file()
 
+    def done(self, stage: Callable[[Any], Any], index: int = 0) -> bool:
+        return Once(stage, self.folder, self.id).marker(index).is_file()
+
     def finish(self, keep: Sequence[str]) -> None:
-        """Leave only the entries `keep`, and put the folder in the target's place; the old one goes when the new one stands."""
+        """Leave only the entries `keep` that are not empty, and put the folder in the target's place; the old one goes when the new one
+        stands. Between the two renames the old one stands aside, where the next run finds it."""
         with whole_file(self.folder / "done" / "whole") as part:
             part.write_text("", encoding="utf-8")
         for entry in sorted(self.folder.iterdir()):
-            if entry.name not in (*keep, "done", FINGERPRINT):
+            if entry.name not in (*keep, "done", FINGERPRINT) or entry.is_dir() and not any(entry.iterdir()):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         for folder in (self.folder, *(p for p in self.folder.rglob("*") if p.is_dir())):
             flush(folder)
@@ -156,4 +219,4 @@ class Work:
             self.target.rename(self.old)
         self.folder.rename(self.target)
         flush(self.target.parent)
-        shutil.rmtree(self.old, ignore_errors=True)
+        discard(self.old)

@@ -1,6 +1,8 @@
 """The prepared folder in memory: all rows of all splits, each user's timeline contiguous and in order."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from recllm.config import Config, declared
 from recllm.data.gather import SPLITS
 from recllm.data.report import Report
 from recllm.data.sources.remote import fetch_folder
+from recllm.data.work import FINGERPRINT
 from recllm.errors import DataError
 from recllm.model.fields_recllm import as_list, as_text
 from recllm.schema import label_column
@@ -65,11 +68,36 @@ def _records(path: Path, key: str, apart: list[str]) -> tuple[list[str], list[di
     return table[key].tolist(), fields, table
 
 
+@contextmanager
+def _one_state(folder: Path) -> Iterator[None]:
+    """Around a read of several files: a preparation that replaces the folder meanwhile would give old rows beside new ones."""
+    def state() -> tuple[int, int] | None:
+        try:
+            found = (folder / FINGERPRINT).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    before = state()
+    try:
+        yield
+    finally:  # a file that was not found is then no wonder
+        if state() != before:
+            raise DataError(f"{folder}: expected a folder that stands still, found one that was prepared anew while it was read: "
+                            f"call again") from None
+
+
 def load_log(config: Config) -> Log:
-    """Read `config.prepared`. Raises DataError when it is missing, or made from another schema."""
+    """Read `config.prepared`, old or new and never both. Raises DataError when it is missing, made from another schema, or replaced
+    meanwhile."""
+    if config.data.out and not config.prepared.exists():  # prepared on another machine
+        fetch_folder(config.data.out, config.prepared, config.data.storage)
+    with _one_state(config.prepared):
+        return _load(config)
+
+
+def _load(config: Config) -> Log:
     folder = config.prepared
-    if config.data.out and not folder.exists():  # prepared on another machine
-        fetch_folder(config.data.out, folder, config.data.storage)
     if not (folder / "schema.json").is_file():
         raise DataError(f"expected a prepared log in {folder}, found none: run scripts/prepare.py with this config first")
     if declared(json.loads((folder / "schema.json").read_text())) != declared(json.loads(config.columns.model_dump_json())):

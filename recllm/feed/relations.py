@@ -5,7 +5,7 @@ import pandas as pd
 
 from recllm.feed.log import Log
 from recllm.model.processing_recllm import RowProcessor
-from recllm.model.relations_recllm import Paths, Relations
+from recllm.model.relations_recllm import NEVER, Paths, Relations
 
 
 def _rows(log: Log) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -17,12 +17,14 @@ def _rows(log: Log) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def item_relations(log: Log) -> Relations:
-    """Relations among the catalogue's items. An id that stands on the left of a relation, or is a user of the log, is a person."""
+    """Relations among the catalogue's items. An id is a person from its first event in the log on, or its first relation as the left."""
     assert log.relations is not None
     left, right, since = _rows(log)
-    people = set(log.users) | set(log.relations["user"])
+    acted = pd.Series(log.time()[log.first[:-1]], index=log.users)
+    related = log.relations.groupby("user")["since"].min().astype(np.int64)
+    person = pd.concat([acted, related]).groupby(level=0).min().reindex(log.items, fill_value=NEVER)
     both = (left >= 0) & (right >= 0)
-    return Relations.of(left[both], right[both], since[both], np.array([item in people for item in log.items], dtype=bool))
+    return Relations.of(left[both], right[both], since[both], person.to_numpy(dtype=np.int64))
 
 
 class UserRelations:

@@ -4,7 +4,10 @@ from difflib import get_close_matches
 
 
 class RequestError(ValueError):
-    """A request cannot be served as it stands: an undeclared field, a wrong type, an item that nothing is known of."""
+    """A request cannot be served as it stands: an undeclared field, a wrong type, an item that nothing is known of. One line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # names and values of the request may hold line feeds
 
 
 class ReleaseError(ValueError):

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ def parse_time(value: Any, zone: str, unit: str, where: str) -> tuple[int, int]:
     """
     if isinstance(value, str) and not _is_number(value):
         try:
-            value = datetime.fromisoformat(value.strip())
+            value = datetime.fromisoformat(_plain_zone(value.strip()))
         except ValueError:
             raise RequestError(f'{where}: expected a time such as "2026-11-24T21:00:00+01:00", found {value!r}') from None
     if isinstance(value, datetime):
@@ -36,6 +37,12 @@ def parse_time(value: Any, zone: str, unit: str, where: str) -> tuple[int, int]:
     except (ValueError, OverflowError, OSError):  # not a number, or no year of the calendar
         raise RequestError(f"{where}: expected a time, found {value!r}: ISO 8601 text, or seconds or milliseconds since 1970") from None
     return moment, int(offset.total_seconds() // 60) if offset else 0
+
+
+def _plain_zone(text: str) -> str:
+    """ISO 8601 with an offset as Python reads it, for what preparation reads too: a small `z`, `UTC`, blanks before the offset."""
+    text = re.sub(r"^(\d+-\d+-\d+[Tt ]\d[\d:.,]*)\s+(?=[+-]\d\d(?::?\d\d)?$)", r"\1", text)
+    return re.sub(r"(?<=\d)\s*(?:[Zz]|UTC|GMT)$", "+00:00", text)
 
 
 def _is_number(text: str) -> bool:

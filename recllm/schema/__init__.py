@@ -5,7 +5,20 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from recllm.schema.base import RESERVED, RESERVED_OUTCOMES, Strict, TimeColumn, column_of, label_column
+from recllm.schema.base import (
+    CENTURY,
+    RESERVED,
+    RESERVED_EVENTS,
+    RESERVED_OUTCOMES,
+    Column,
+    Finite,
+    Seconds,
+    Strict,
+    TimeColumn,
+    column_of,
+    label_column,
+    same_name,
+)
 from recllm.schema.events import EventType, Impressions
 from recllm.schema.fields import CategoryField, ContextFields, ItemField, ItemFields, Made, ProfileFields
 
@@ -19,8 +32,8 @@ OptionalMoment = Annotated[TimeColumn | None, BeforeValidator(column_of)]
 class Relations(Strict):
     """Columns of the relations' table: who is related (`user`) to whom or to which group (`other`, an item), since when."""
 
-    user: str = "user"
-    other: str = "other"
+    user: Column = "user"
+    other: Column = "other"
     since: Moment = TimeColumn(column="since")
 
 
@@ -28,16 +41,17 @@ class Outcome(Strict):
     """A label of an event. `binary` is 0 or 1 (or `column >= at_least`); `duration` is in seconds after `unit`."""
 
     kind: Literal["binary", "duration"]
-    column: str | None = None
-    at_least: float | None = None
+    column: Column | None = None
+    at_least: Finite | None = None
     every_row: bool = Field(default=False, description="a log of positives only: each row is a 1, see data.negatives")
     given: str | None = None
-    clip: float = Field(default=600.0, gt=0, description="seconds; longer durations are 'clip or more'")
+    clip: float = Field(default=600.0, ge=0.001, le=CENTURY, allow_inf_nan=False, description="seconds; longer is 'clip or more'")
     unit: Literal["s", "ms"] = "s"
     derived: Literal["next_event"] | None = None
-    session: str | None = Field(default=None, description="derived: next_event counts inside this column's sessions only")
-    window: float | None = Field(default=None, gt=0, description="days: an event of its own, up to so long after, labels its row 1")
-    loss_weight: float = Field(default=1.0, ge=0)
+    session: Column | None = Field(default=None, description="derived: next_event counts inside this column's sessions only")
+    window: float | None = Field(default=None, ge=1e-7, le=CENTURY / 86_400, allow_inf_nan=False,
+                                 description="days: an event of its own, up to so long after, labels its row 1")
+    loss_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _options_fit_kind(self) -> "Outcome":
@@ -55,14 +69,14 @@ class Outcome(Strict):
 class Schema(Strict):
     """Roles of all columns. Names on the left are recllm's, `column` is the file's name where it differs."""
 
-    user: str
-    item: str
+    user: Column
+    item: Column
     time: Moment
-    request: str | None = None
+    request: Column | None = None
     known_at: OptionalMoment = None
-    weight: str | None = None
-    scored: str | None = Field(default=None, description="0 marks a row that is history only: an event, never a label")
-    position: str | None = Field(default=None, description="place where it was shown, from 1: for training only")
+    weight: Column | None = None
+    scored: Column | None = Field(default=None, description="0 marks a row that is history only: an event, never a label")
+    position: Column | None = Field(default=None, description="place where it was shown, from 1: for training only")
     decimal: Literal[".", ","] | None = Field(default=None, description='"," reads 1.234,56 in numbers, durations, at_least and weights')
     event_type: EventType | None = None
     impressions: Impressions | None = None
@@ -76,7 +90,7 @@ class Schema(Strict):
     published: OptionalMoment = None
     relations: Relations | None = None
     outcomes: dict[str, Outcome]
-    outcome_delay: float = Field(default=0.0, ge=0, description="seconds from an event to its outcomes being known")
+    outcome_delay: Seconds = Field(default=0.0, description="seconds from an event to its outcomes being known")
 
     @model_validator(mode="after")
     def _coherent(self) -> "Schema":
@@ -97,13 +111,17 @@ class Schema(Strict):
     def _names(self) -> None:
         """Names that would collide in a prepared table are refused here, by name."""
         events = [*self.context, *self.outcomes]
-        tables = [*self.profile, *self.item_text, *self.item_category, *self.item_number, *self.item_vector, *self.item_info]
-        clash = sorted({n for n in events if events.count(n) > 1} | ({*events, *tables} & RESERVED)
-                       | (set(self.outcomes) & RESERVED_OUTCOMES))
-        if clash:
-            raise ValueError(f"names {clash} are used twice or reserved: choose another name and give the file's name as `column`")
-        clash = sorted({label_column(n) for n in self.outcomes} & {*events, *tables})
-        if clash:
+        # a field of the item may have several roles, and is one column
+        items = list(dict.fromkeys([*self.item_text, *self.item_category, *self.item_number, *self.item_vector, *self.item_info]))
+        tables = [*self.profile, *items]
+        taken = [*(n for n in (*events, *tables) if n.casefold() in RESERVED or n.casefold().startswith("recllm_")),
+                 *(n for n in events if n.casefold() in RESERVED_EVENTS),
+                 *(n for n in self.outcomes if n.casefold() in RESERVED_OUTCOMES)]
+        if clash := sorted({*taken, *same_name(events), *same_name([*self.profile]), *same_name(items)}):
+            raise ValueError(f"names {clash} are used twice or reserved (in any case): choose another name and give the file's name as "
+                             f"`column`")
+        labels = {label_column(n).casefold() for n in self.outcomes}
+        if clash := sorted({n for n in (*events, *tables) if n.casefold() in labels}):
             raise ValueError(f"names {clash} are kept for the labels of outcomes: choose another and give the file's name as `column`")
         odd = [n for n in (*events, *tables) if not re.fullmatch(r"\w+", n)]
         if odd:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from recllm.schema.base import Strict
+from recllm.schema.base import Column, Strict
 
 
 def _texts(value: Any) -> Any:
@@ -30,7 +30,7 @@ class EventType(Strict):
     makes its label 1. Rows of other types are dropped with the reason `unknown_event_type`, or kept as history without outcomes.
     """
 
-    column: str
+    column: Column
     values: Annotated[dict[str, dict[str, Flag]], BeforeValidator(_texts), Field(min_length=1)]
     other: Literal["drop", "history"] = "drop"
 
@@ -85,10 +85,10 @@ class Impressions(Strict):
     entry's place in the list, from 1, is its show position.
     """
 
-    column: str
+    column: Column
     separator: str = Field(default="|", min_length=1, description="a blank stands for any run of white space")
     label: str | None = Field(default=None, min_length=1, description="between an item and its 0 or 1")
-    clicked: str | None = Field(default=None, description="column that names the entries whose outcome is 1")
+    clicked: Column | None = Field(default=None, description="column that names the entries whose outcome is 1")
     outcome: str = "click"
     ordered: bool = False
 

@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from recllm.schema.base import Strict, column_of
+from recllm.schema.base import Column, Strict, column_of
 
 # named here: inside a model `list` is a field
 Resolutions = Annotated[list[Annotated[int, Field(ge=0, le=15)]], Field(max_length=8)]
-Levels = Annotated[list[str], Field(max_length=8)]
+Levels = Annotated[list[Column], Field(max_length=8)]
 
 
 def _fields(value: Any) -> Any:
@@ -48,12 +48,12 @@ class CategoryField(Strict):
     served gives the fields that were made: it needs neither library nor raw columns.
     """
 
-    column: str | None = None
+    column: Column | None = None
     kind: Literal["category", "number", "place", "text", "device", "system"] = "category"
     list: bool = False
-    separator: str = "|"
-    latitude: str | None = None
-    longitude: str | None = None
+    separator: str = Field(default="|", min_length=1)
+    latitude: Column | None = None
+    longitude: Column | None = None
     resolutions: Resolutions = []
     levels: Levels = []
     made: Made | None = Field(default=None, description="filled in by recllm itself")
@@ -119,9 +119,9 @@ def _profile(fields: dict[str, CategoryField]) -> dict[str, CategoryField]:
 class ItemField(Strict):
     """A field of the item; text fields are verbalised as `key: value`."""
 
-    column: str | None = None
+    column: Column | None = None
     list: bool = False
-    separator: str = "|"
+    separator: str = Field(default="|", min_length=1)
 
 
 ContextFields = Annotated[dict[str, CategoryField], BeforeValidator(_fields), AfterValidator(_context)]

@@ -87,11 +87,17 @@ def unusable(case: Case, config: Config) -> str | None:
     whole = _expected(case, config, (0, 0))
     if whole.read == sum(n for reason, n in whole.dropped.items() if reason not in BESIDE):
         return "expected rows to keep"
+    limits = config.data.rules
+    over = {reason for reason, n in whole.dropped.items() if n > limits.max_dropped * whole.read and reason not in limits.confirmed}
+    if over - BESIDE:
+        return "data.rules.max_dropped"
     split = config.data.split
     cuts = (utc(split.validation), utc(str(split.test))) if isinstance(split.validation, str) else first_moments(
         whole.times, split.validation, float(split.test))
     if not min(whole.times) < cuts[0] < cuts[1] <= whole.log_end:
         return "data.split"
+    if over:
+        return "data.rules.max_dropped"
     rows = _expected(case, config, cuts).rows
     for column in ("user", "item"):
         if len({row[column] for row in rows}) < 2:

@@ -86,7 +86,9 @@ def moment(cell: str | None, spec: TimeColumn) -> tuple[int | None, int | None]:
         return None, None
     if found.tzinfo is not None:  # the text says its own zone
         return (found - EPOCH) // MS, int(found.utcoffset().total_seconds() // 60)
-    ms = (found.replace(tzinfo=ZoneInfo(spec.zone)) - EPOCH) // MS
+    # the later one of an hour that a clock change doubles
+    later = max((found.replace(tzinfo=ZoneInfo(spec.zone), fold=fold) for fold in (0, 1)), key=lambda reading: reading - EPOCH)
+    ms = (later - EPOCH) // MS
     return ms, _zone_offset(ms, spec.zone)
 
 
@@ -268,6 +270,11 @@ def first_moments(times: list[int], validation: float, test: float) -> tuple[int
     return first, second
 
 
+def milliseconds(value: float) -> float:
+    """What counts hold of a value: sums of whole milliseconds are equal in any order."""
+    return math.floor(value * 1000 + 0.5) / 1000
+
+
 def item_counts(rows: list[Row], config: Config) -> list[Row]:
     """Events and outcome sums of each item up to each period's end in which they changed; booked when they are known."""
     names = [name for name, spec in config.columns.outcomes.items() if not spec.derived]
@@ -279,7 +286,7 @@ def item_counts(rows: list[Row], config: Config) -> list[Row]:
     for item in sorted(booked):
         for end in sorted({e for e, _ in booked[item]}):
             known = [row for e, row in booked[item] if e <= end]
-            values = {name: [row[name] for row in known if row[name] is not None] for name in names}
+            values = {name: [milliseconds(row[name]) for row in known if row[name] is not None] for name in names}
             counts.append({"item": item, "period_end": end, "events": len(known)}
                           | {f"{n}_n": len(v) for n, v in values.items()} | {f"{n}_sum": sum(v) for n, v in values.items()})
     return counts

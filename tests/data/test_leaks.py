@@ -219,7 +219,6 @@ def test_a_row_that_a_request_sees_changes_its_tensors(made, tmp_path):
         assert_same(tensors(made, log, held(made, config, log), asked), tensors(made, made.log, made.processor, asked))
 
 
-@pytest.mark.xfail(strict=True, reason="open: feed.relations takes every user of the log for a person, those that only come later too")
 def test_that_a_group_becomes_a_user_later_is_not_seen_before(made, tmp_path):
     # given groups i0 to i3 in the relations of the log's users, and requests
     lines, keys = [json.loads(line) for line in rich_log().splitlines()], keys_of(made.log)

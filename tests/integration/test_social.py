@@ -6,6 +6,7 @@ import pytest
 from recllm.feed.raw import RawRequests
 from recllm.model.errors_recllm import RequestError
 from recllm.model.processor_recllm import RecllmProcessor
+from recllm.model.relations_recllm import NEVER
 from recllm.recommend.build import recommender_of
 
 
@@ -26,7 +27,7 @@ def test_friends_and_the_user_are_left_out_and_two_hops_come_first(recommender, 
     # given a request with relations, and what a plain loop finds two steps away
     relations, ids = recommender.processor.rows.relations, recommender.processor.rows.items.ids
     friends = {entry["item_id"] for entry in request_of["relations"]}
-    people = {ids[row] for row in np.flatnonzero(relations.person)}
+    people = {ids[row] for row in np.flatnonzero(relations.person < NEVER)}
     two = {ids[r] for friend in friends & people for r in relations.near(ids.index(friend))[0]} - friends - {request_of["self"]}
     assert two
     # when a list of the whole catalogue is asked for that two hops can fill

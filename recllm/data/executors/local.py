@@ -1,17 +1,22 @@
 """Processes of this machine, the default executor."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess, parent_process
 from typing import Any
 
 from tqdm import tqdm
 
 from recllm.data.executors.answers import bar, calling, collect, killed, name_of
 from recllm.errors import WorkerError
+
+ENDS = {signal.SIGINT, signal.SIGTERM}
 
 
 class LocalExecutor:
@@ -25,10 +30,15 @@ class LocalExecutor:
             return [function(argument) for argument in tqdm(arguments, **bar(function, len(arguments)))]
         context = multiprocessing.get_context("spawn")  # a forked DuckDB or torch can hang
         others, workers = set(multiprocessing.active_children()), set[BaseProcess]()
-        pool = ProcessPoolExecutor(min(self.workers, len(arguments)), mp_context=context, initializer=_leave_interrupts_to_the_caller)
+        pool = ProcessPoolExecutor(min(self.workers, len(arguments)), mp_context=context, initializer=_live_as_the_caller_does)
         try:
-            futures = [pool.submit(calling(function), argument) for argument in arguments]
-            workers = set(multiprocessing.active_children()) - others
+            # a worker that still starts would meet an interrupt with a traceback, and this process without knowing its workers
+            kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+            try:
+                futures = [pool.submit(calling(function), argument) for argument in arguments]
+                workers = set(multiprocessing.active_children()) - others
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, kept)
             return collect(function, futures)
         except BrokenProcessPool:
             raise self._lost(function, workers) from None
@@ -51,6 +61,16 @@ class LocalExecutor:
                            f"a script that prepares with several workers must keep its calls under `if __name__ == \"__main__\":`")
 
 
-def _leave_interrupts_to_the_caller() -> None:
-    """Ctrl-C reaches the whole group of processes; the caller ends its workers, and they need not say a word."""
+def _live_as_the_caller_does() -> None:
+    """Ctrl-C reaches the whole group of processes; the caller ends its workers, and they need not say a word. A caller that was killed
+    ends nobody: then they end by themselves, in the middle of their task."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+
+
+def _end_with_the_caller() -> None:
+    caller = parent_process()
+    if caller is not None:
+        wait([caller.sentinel])
+        os._exit(1)

@@ -13,7 +13,7 @@ from recllm.data.propose.profile import Column, Table, sample
 from recllm.data.propose.roles import Score
 from recllm.data.propose.words import concepts
 from recllm.data.scatter import check_columns
-from recllm.schema import RESERVED
+from recllm.schema import RESERVED, RESERVED_EVENTS
 
 SUSPICIOUS = 0.8  # AUC of one circumstance alone
 TABLES = {"profile": "users", "item": "items"}
@@ -182,9 +182,9 @@ def _own_names(findings: list[Finding]) -> list[Finding]:
     for f in findings:
         name = re.sub(r"\W+", "_", f.name).strip("_") or "field"
         fixed = f.role in ("time", "user", "item", "request", "known_at", "weight", "published", "left out")
-        while not fixed and (name in RESERVED or name in used or re.fullmatch(r"\w+_within", name)):
-            name = f"{f.table.rstrip('s')}_{name}" if f"{f.table.rstrip('s')}_{name}" not in used else f"{name}_2"
-        used |= set() if fixed else {name}
+        while not fixed and (name.casefold() in RESERVED | RESERVED_EVENTS | used or re.fullmatch(r"(?i)\w+_within", name)):
+            name = f"{f.table.rstrip('s')}_{name}" if f"{f.table.rstrip('s')}_{name}".casefold() not in used else f"{name}_2"
+        used |= set() if fixed else {name.casefold()}
         named.append(Finding(**{**vars(f), "name": name}))
     return named
 

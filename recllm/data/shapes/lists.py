@@ -2,7 +2,7 @@
 
 import re
 
-from recllm.data.columns import text
+from recllm.data.columns import BLANKS, text
 from recllm.data.shapes.part import Part, own
 from recllm.data.sources.files import literal, quote
 from recllm.schema import Schema
@@ -46,7 +46,7 @@ def exploded(relation: str, schema: Schema) -> str:
                  else f"string_split({cell}, {literal(spec.separator)})")
         json = f"TRY_CAST(TRY_CAST({cell} AS JSON) AS VARCHAR[])"
         parts = f"CASE WHEN {cell} LIKE '[%' THEN {json} ELSE {split} END"
-        return f"list_transform({parts}, lambda x: COALESCE(TRIM(x), ''))"
+        return f"list_transform({parts}, lambda x: COALESCE(TRIM(x, {BLANKS}), ''))"
 
     listed = "list_transform(recllm_list, lambda x, i: {'entry': x, 'place': i, 'listed': true, 'chosen': list_contains(recllm_chosen, x)})"
     strays = ("list_transform(list_filter(recllm_chosen, lambda x: x <> '' AND NOT list_contains(recllm_list, x)), "
@@ -72,7 +72,7 @@ def impressions(schema: Schema) -> Part:
     if spec.label:
         pattern = literal(f"(?s)^(.*){re.escape(spec.label)}(.*)$")  # at the last one: an item's name may hold it too
         item, label = f"regexp_extract({entry}, {pattern}, 1)", f"regexp_extract({entry}, {pattern}, 2)"
-        malformed = f"TRIM({item}) = '' OR {label} NOT IN ('0', '1')"
+        malformed = f"TRIM({item}, {BLANKS}) = '' OR {label} NOT IN ('0', '1')"
     else:
         item, label, malformed = entry, f"CASE WHEN {ENTRY}.chosen THEN '1' ELSE '0' END", f"{entry} = ''"
     columns = {own("item"): item, own(spec.outcome): label}

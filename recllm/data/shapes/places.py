@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import duckdb
 
-from recllm.data.columns import text
+from recllm.data.columns import BLANKS, text
 from recllm.data.shapes.numbers import with_point
 from recllm.data.shapes.part import Part, own, register
 from recllm.data.sources.agents import device_of
@@ -35,7 +35,7 @@ def _level(made: Made) -> str:
         names = [text(column) for column in made.columns[: made.level + 1]]
     else:
         parts = f"string_split({text(made.columns[0])}, {literal(made.separator)})"
-        names = [f"NULLIF(TRIM({parts}[{k + 1}]), '')" for k in range(made.level + 1)]
+        names = [f"NULLIF(TRIM({parts}[{k + 1}], {BLANKS}), '')" for k in range(made.level + 1)]
     return f"CASE WHEN {names[-1]} IS NOT NULL THEN concat_ws('/', {', '.join(names)}) END"
 
 

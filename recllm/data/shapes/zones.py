@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 
 import duckdb
 
-from recllm.data.columns import Columns, text
+from recllm.data.columns import Columns, local_moment, says_zone, text
 from recllm.data.shapes.part import Part, own, register
 from recllm.data.sources.files import quote
 from recllm.schema import Schema
@@ -38,8 +38,8 @@ def zones(connection: duckdb.DuckDBPyConnection, schema: Schema) -> tuple[dict[s
     register(connection, "recllm_zone_name", zone_name, ["VARCHAR"])
     written, zone, value = text(spec.zone_column), quote(ZONE), text(spec.column)
     numeric = f"TRY_CAST({value} AS DOUBLE) IS NOT NULL AND {'false' if spec.unit == 'iso' else 'true'}"
-    local = f"(NOT ({numeric}) AND NOT regexp_matches({value}, '[T ].*([+-][0-9]{{2}}(:?[0-9]{{2}})?|Z)$'))"
-    instant = (f"CASE WHEN {zone} IS NOT NULL AND {local} THEN epoch_ms(timezone({zone}, TRY_CAST({value} AS TIMESTAMP))) "
+    local = f"(NOT ({numeric}) AND NOT {says_zone(value)})"
+    instant = (f"CASE WHEN {zone} IS NOT NULL AND {local} THEN epoch_ms(timezone({zone}, {local_moment(value)})) "
                f"ELSE {Columns().moment(spec)} END")
     stamp = f"make_timestamptz({own('instant')} * 1000)"
     there = f"date_diff('minute', timezone('UTC', {stamp}), timezone({zone}, {stamp}))"

@@ -7,6 +7,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as arrow_dataset
 
+from recllm.data.stopped import stopped
 from recllm.data.whole import whole_file
 from recllm.errors import DataError
 
@@ -63,4 +64,5 @@ def stream_to_parquet(path: Path, target: Path) -> None:
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
             write_batches(reader, target)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: expected an Arrow stream, could not read it to its end: {' '.join(str(error).split())[:200]}") from None
+        said = ' '.join(str(error).split())[:200]
+        raise stopped(error) or DataError(f"{path}: expected an Arrow stream, could not read it to its end: {said}") from None

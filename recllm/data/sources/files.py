@@ -10,9 +10,11 @@ from pathlib import Path
 import duckdb
 
 from recllm.data.sources.arrow import scan_arrow, scan_arrows
+from recllm.data.sources.lines import dialect
 from recllm.data.sources.nested import is_path, with_paths
 from recllm.data.sources.places import key_values, readable
 from recllm.data.sources.text import require_whole
+from recllm.data.stopped import stopped
 from recllm.errors import DataError
 
 SUFFIXES = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".inter": "recbole", ".item": "recbole", ".user": "recbole",
@@ -52,10 +54,13 @@ def detect(path: Path, declared: str) -> str:
     return kind
 
 
-def _csv(path: Path, delimiter: str | None) -> str:
+def _csv(path: Path, delimiter: str | None, wanted: Sequence[str]) -> str:
     # quotes are declared, never guessed: a sample without one would make later quoted fields malformed
-    delim = f"delim={literal(delimiter)}, " if delimiter else ""
-    return (f"read_csv({literal(path)}, all_varchar=true, store_rejects=true, null_padding=false, strict_mode=true, {delim}"
+    options = f"delim={literal(delimiter)}, all_varchar=true" if delimiter else "all_varchar=true"
+    if found := dialect(path, delimiter, wanted):
+        columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in found[1])
+        options = f"delim={literal(found[0])}, auto_detect=false, columns={{{columns}}}"
+    return (f"read_csv({literal(path)}, {options}, store_rejects=true, null_padding=false, strict_mode=true, "
             f"quote='\"', escape='\"', header=true{_partitions(path)})")
 
 
@@ -141,7 +146,7 @@ def scan_file(connection: duckdb.DuckDBPyConnection, path: str | Path, *, format
 
             relation = scan_atomic(connection, path)
         else:
-            relation = _csv(path, delimiter or ("\t" if _suffix(path) == ".tsv" else None))
+            relation = _csv(path, delimiter or ("\t" if _suffix(path) == ".tsv" else None), wanted)
         return _with_paths(connection, relation, relation, wanted)
     except duckdb.Error as error:
         raise DataError(f"{path}: expected {kind}, could not read it: {str(error).splitlines()[0]}") from None
@@ -153,7 +158,7 @@ def reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise DataError(f"{path}: could not be read to its end: {str(error).splitlines()[0]}") from None
+        raise stopped(error) or DataError(f"{path}: could not be read to its end: {str(error).splitlines()[0]}") from None
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, relation: str, path: str | Path) -> list[str]:

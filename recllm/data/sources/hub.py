@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import pyarrow as pa
 
 from recllm.data.sources.arrow import write_batches
+from recllm.data.stopped import stopped
 from recllm.errors import DataError, MissingExtraError
 
 BATCH = 20_000  # rows
@@ -45,5 +46,5 @@ def datasets_to_parquet(source: str, target: Path) -> None:
     except (OSError, ValueError, RuntimeError) as error:  # the errors of datasets and of the Hub are of many kinds
         if isinstance(error, MissingExtraError):
             raise
-        raise DataError(f"{source}: expected a local path or the id of a dataset, could not load it: "
-                        f"{' '.join(str(error).split())[:300]}") from None
+        said = f"{source}: expected a local path or the id of a dataset, could not load it: {' '.join(str(error).split())[:300]}"
+        raise stopped(error) or DataError(said) from None

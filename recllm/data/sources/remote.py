@@ -12,6 +12,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from recllm.data.sources.places import is_table, key_values, passwords, scheme, shown, without_secrets
+from recllm.data.stopped import stopped
 from recllm.data.whole import whole_file, whole_folder
 from recllm.errors import DataError, MissingExtraError
 
@@ -42,7 +43,7 @@ def _clear(url: str, storage: Mapping[str, Any]) -> Iterator[None]:
     # each file system has its own errors: botocore's are no OSErrors; none of them is ours
     except Exception as error:
         said = without_secrets(f"{type(error).__name__}: {error}", secrets)[:300]
-        raise DataError(f"{shown(url)}: could not be reached or read: {said}: check the URL and data.storage") from None
+        raise stopped(error) or DataError(f"{shown(url)}: could not be reached or read: {said}: check the URL and data.storage") from None
 
 
 def _open(url: str, storage: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:

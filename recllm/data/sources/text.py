@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from recllm.data.stopped import stopped
 from recllm.data.whole import whole_file
 from recllm.errors import DataError
 
@@ -26,6 +27,8 @@ def open_plain(path: Path) -> IO[bytes] | Any:
 
 
 def _cut(path: Path, error: BaseException) -> DataError:
+    if full := stopped(error):
+        return full
     if getattr(error, "errno", None):  # the disk, and no cut stream
         return DataError(f"{path}: could not be read or copied: {' '.join(str(error).split())}")
     return DataError(f"{path}: could not be read to its end ({' '.join(str(error).split())}): it may be half-written, get it again")
