@@ -71,6 +71,14 @@ def _schema_arguments(schema: argparse.ArgumentParser) -> None:
     schema.set_defaults(plain=commands.schema)  # a command without a configuration: it makes one
 
 
+def _prepare_arguments(prepare: argparse.ArgumentParser) -> None:
+    prepare.add_argument("--check", action="store_true", help="only validate; list the first problems with their lines; write nothing")
+    prepare.add_argument("--again", action="store_true", help="prepare even when the folder is up to date")
+    prepare.add_argument("--append", nargs="+", metavar="FILE", help="add files to a prepared log that is split by dates: only the shards "
+                         "that they touch are made anew; rows older than the item counts' last closed period are kept out")
+    prepare.add_argument("--rewrite", action="store_true", help="with --append: prepare old and new files in full, late rows included")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="recllm", description=__doc__, allow_abbrev=False)
     kinds = parser.add_subparsers(dest="command", required=True)
@@ -84,9 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "propose a configuration for a raw log: what each column is, why, and what is unsure"
     _schema_arguments(kinds.add_parser("schema", help=text, description=text, allow_abbrev=False))
-    prepare = add("prepare", commands.prepare, "clean, join, order and split a raw log")
-    prepare.add_argument("--check", action="store_true", help="only validate; list the first problems with their lines; write nothing")
-    prepare.add_argument("--again", action="store_true", help="prepare even when the folder is up to date")
+    _prepare_arguments(add("prepare", commands.prepare, "clean, join, order and split a raw log"))
     _user_arguments(add("pseudonym", commands.pseudonym, "what users are called in everything that is written (data.pseudonyms)"))
     forget = add("forget", commands.forget, "remove users from everything that was made of a log, and prove it by a search")
     _user_arguments(forget)

@@ -4,14 +4,11 @@ Heavy modules are imported where they are used: `recllm prepare --check` needs n
 """
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from recllm.config import Config
-from recllm.errors import ConfigError, StoppedError, did_you_mean
+from recllm.errors import ConfigError, did_you_mean
 
 PROBLEMS_SHOWN = 20
 
@@ -26,25 +23,19 @@ def _typed(args: argparse.Namespace, name: str) -> str:
     return args.command_name or " ".join([f"scripts/{name}.py", *(given[1:] if given[:1] == [name] else given)])
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM ends as ctrl-C does: the workers with it, and in one line. Raises StoppedError."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise StoppedError("prepare: stopped: the same command goes on where it stopped") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def prepare(config: Config, args: argparse.Namespace) -> int:
+    from recllm.data.append import append
     from recllm.data.prepare import check, prepare
     from recllm.data.report import reasons
+    from recllm.data.stopped import stoppable
 
+    if args.rewrite and not args.append:
+        raise ConfigError("--rewrite: expected new files beside it, found none: say --append FILE... --rewrite")
     if not args.check:
-        with _stoppable():
-            print(prepare(config, reuse=not args.again, say=_say).text(config))
+        with stoppable("prepare"):
+            report = (append(config, args.append, rewrite=args.rewrite, say=_say) if args.append
+                      else prepare(config, reuse=not args.again, say=_say))
+        print(report.text(config))
         return 0
     words, found = reasons(config), 0
     for path, result in check(config):

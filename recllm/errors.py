@@ -26,6 +26,10 @@ class WorkerError(StoppedError):
     """A worker of an executor was killed, or ended without an answer."""
 
 
+class FullRunError(DataError):
+    """An append cannot give what a run over the whole log gives: prepare in full."""
+
+
 class TrainingError(RecllmError):
     """Training cannot start or go on."""
 

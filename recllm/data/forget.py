@@ -15,8 +15,9 @@ import duckdb
 from recllm.config import Config
 from recllm.data.complete import KEPT
 from recllm.data.forget_raw import RawRows, raw_rows
-from recllm.data.prepare import fingerprint, prepare
+from recllm.data.prepare import prepare
 from recllm.data.pseudonyms import Forgotten, bucket_of, sweep, written_id
+from recllm.data.record import fingerprint
 from recllm.data.shapes import lowered
 from recllm.data.sources.files import literal, quote
 from recllm.data.surgery import Surgery, Taken, windowed

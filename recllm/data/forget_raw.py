@@ -7,11 +7,11 @@ from typing import Any
 from recllm.config import Config
 from recllm.data.columns import text
 from recllm.data.engine import connect
-from recllm.data.prepare import staged
 from recllm.data.scatter import ScatterResult, ScatterTask, parts, scatter
 from recllm.data.sources.files import literal
 from recllm.data.sources.places import shown
 from recllm.data.sources.scan import scan
+from recllm.data.staging import staged
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """gather(bucket) -> one finished shard: merges, orders, computes visibility, splits; with it the shard's item counts, facts, segments."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from recllm.config import Config
+from recllm.data.earlier import Before, keep_tail, load_earlier, read_before, require_no_new_bot, write_change
 from recllm.data.engine import connect
 from recllm.data.facts import write_partial
 from recllm.data.item_counts import booked_columns, write_booking
@@ -22,6 +23,10 @@ SPLITS = ("train", "validation", "test")
 TEXT = (Path(__file__).parent / "prepare.sql").read_text(encoding="utf-8")
 
 
+def shard_name(split: str, bucket: int, shards: int) -> str:
+    return f"{split}-{bucket:05d}-of-{shards:05d}.parquet"
+
+
 @dataclass(frozen=True)
 class GatherTask:
     config: Config
@@ -32,13 +37,19 @@ class GatherTask:
     cuts: tuple[int, int]  # first moments of validation and test, UTC milliseconds
     log_end: int  # last moment of the log, UTC milliseconds
     memory: int | None = None  # bytes
+    tail: int | None = None  # UTC ms: later rows are kept as they were read, for appends; None: no append is possible
+    before: Before | None = None  # what new files are appended to
 
     @property
     def index(self) -> int:
         return self.bucket
 
+    def old(self) -> list[Path]:
+        """The shard's files as they stand where new ones are appended."""
+        return [replace(self, folder=self.before.folder).shard(split) for split in SPLITS] if self.before else []
+
     def shard(self, split: str) -> Path:
-        return self.folder / "data" / f"{split}-{self.bucket:05d}-of-{self.shards:05d}.parquet"
+        return self.folder / "data" / shard_name(split, self.bucket, self.shards)
 
 
 @dataclass(frozen=True)
@@ -116,11 +127,17 @@ def _labels(task: GatherTask) -> str:
 
 
 def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> pa.Table:
-    """Tables `bucket` (the rows that scatter kept), `earlier` (none), `known_items` and `known_users`. Returns the bucket's rows."""
-    rows = bucket_table(sorted((task.folder / "buckets").glob(f"*/{task.bucket}.arrow"), key=lambda p: int(p.parent.name)))
+    """Tables `bucket` (the rows that scatter kept), `earlier` and `known_bots` (of what stands), `known_items` and `known_users`. Returns
+    the bucket's rows."""
+    paths = sorted((task.folder / "buckets").glob(f"*/{task.bucket}.arrow"), key=lambda p: int(p.parent.name))
+    rows = bucket_table(paths, task.before.tail if task.before else None)  # a tail may be older than the last append
     connection.register("bucket", rows)
     columns = _columns(lowered(task.config.columns))
     connection.execute(f'CREATE TEMP TABLE earlier AS SELECT id, "user", item, time, {columns} FROM bucket LIMIT 0')
+    connection.execute('CREATE TEMP TABLE known_bots AS SELECT "user" FROM bucket LIMIT 0')
+    if task.before:
+        stored = ["known_at AS known_at_raw", *map(quote, _declared(lowered(task.config.columns)))]
+        load_earlier(connection, task.before, task.bucket, task.old(), ", ".join(stored))
     for table, column in (("items", "item"), ("users", "user")):
         path = literal(task.folder / f"listed-{table}.parquet")
         connection.execute(f"CREATE TEMP VIEW known_{table} AS SELECT {quote(column)} FROM read_parquet({path})")
@@ -128,8 +145,8 @@ def _load(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> pa.Table:
 
 
 def _with_made(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
-    """The bucket's rows, and behind them those of `merged` and `earlier`, at the places that SQL gave them."""
-    made = [connection.sql(f"SELECT * FROM {table} ORDER BY id").to_arrow_table() for table in ("merged", "earlier")]
+    """The bucket's rows, and behind them those of `earlier` and `merged`, at the places that SQL gave them."""
+    made = [connection.sql(f"SELECT * FROM {table} ORDER BY id").to_arrow_table() for table in ("earlier", "merged")]
     made = [table for table in made if len(table)]
     if not made:
         return rows
@@ -139,16 +156,16 @@ def _with_made(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Tabl
 
 def _write_dropped(connection: duckdb.DuckDBPyConnection, task: GatherTask) -> dict[str, int]:
     """`dropped/gather-<bucket>.parquet`: file, line, reason and the row's roles as JSON. Returns their number by reason."""
-    counts = dict(connection.execute("SELECT reason, count(*) FROM dropped GROUP BY reason").fetchall())
     write_files(connection, task.files)
     refused = literal(task.folder / "buckets" / "*" / "refused.parquet")
     connection.execute(f"CREATE TEMP VIEW refused AS SELECT * FROM read_parquet({refused})")
     roles = ", ".join(f"{quote(n)} := {quote(n)}" for n in ("user", "item", "time", *_declared(lowered(task.config.columns))))
     rows = f"SELECT b.row, d.reason, CAST(to_json(struct_pack({roles})) AS VARCHAR) AS raw FROM bucket b JOIN dropped d USING (row)"
     with whole_file(task.folder / "dropped" / f"gather-{task.bucket}.parquet") as part:
-        connection.execute(f"""COPY (SELECT path AS file, line, reason, raw AS row FROM ({lines_of(rows)}) found ORDER BY found.row)
-                               TO {literal(part)} (FORMAT parquet)""")
-    return counts
+        found = f"SELECT path AS file, line, reason, raw AS row FROM ({lines_of(rows)}) found ORDER BY found.row"
+        found = f"{task.before.dropped(task.bucket)} ({found})" if task.before else found
+        connection.execute(f"COPY ({found}) TO {literal(part)} (FORMAT parquet)")
+        return dict(connection.execute(f"SELECT reason, count(*) FROM read_parquet({literal(part)}) GROUP BY reason").fetchall())
 
 
 def _write_shards(connection: duckdb.DuckDBPyConnection, task: GatherTask, rows: pa.Table) -> pa.Table:
@@ -167,11 +184,19 @@ def gather(task: GatherTask) -> GatherResult:
     connection = connect(task.config.columns.time.zone, memory=task.memory, spill=task.folder / "spill")
     rows = _load(connection, task)
     connection.execute(_sql(task))
+    if task.before:
+        require_no_new_bot(connection)
     dropped = _write_dropped(connection, task)
     written = _write_shards(connection, task, _with_made(connection, rows))
     read = int(connection.execute("SELECT count(*) FROM bucket").fetchall()[0][0])
     kept = int(connection.execute("SELECT count(*) FROM timeline").fetchall()[0][0])
-    shards = {split: task.shard(split) for split in SPLITS}
-    facts = write_partial(connection, task.config, shards, task.folder / "partial", task.bucket)
-    write_booking(task.config, written, task.folder / "partial" / f"counts-{task.bucket}.parquet")
+    shards, partial = {split: task.shard(split) for split in SPLITS}, task.folder / "partial"
+    facts = write_partial(connection, task.config, shards, partial, task.bucket)
+    if task.before:
+        read += read_before(connection, task.before, task.bucket)
+        write_change(connection, task.config, task.before, task.bucket, task.old(), [*shards.values()], partial)
+    else:
+        write_booking(task.config, written, partial / f"counts-{task.bucket}.parquet")
+    if task.tail is not None:
+        keep_tail(connection, task.tail, partial, task.bucket)
     return GatherResult(task.bucket, kept, read - sum(dropped.values()) - kept, dropped, facts)

@@ -184,7 +184,9 @@ def draw_negatives(task: NegativesTask) -> DrawnResult:
 
 
 def _rescore(path: Path, scored: np.ndarray) -> None:
-    """Put another `scored` column into a shard, whose rows are in the same order: written aside and renamed."""
+    """Put another `scored` column into a shard, whose rows are in the same order: written aside and renamed, unless it is there."""
     table = pq.read_table(path)
+    if np.array_equal(table["scored"].to_numpy(), scored):
+        return
     with whole_file(path) as part:
         pq.write_table(table.set_column(table.column_names.index("scored"), "scored", pa.array(scored)), part, compression="zstd")

@@ -11,7 +11,8 @@ FROM bucket SEMI JOIN twins USING ("user", item, time);
 
 -- 2. Rules that need more than one row, and the tables beside the log. The first that holds drops the row.
 CREATE TEMP TABLE bots AS
-SELECT DISTINCT "user" FROM bucket GROUP BY "user", time // 86400000 HAVING count(*) > {max_events_per_day};
+SELECT DISTINCT "user" FROM bucket GROUP BY "user", time // 86400000 HAVING count(*) > {max_events_per_day}
+UNION SELECT "user" FROM known_bots;              -- before new files were appended
 
 CREATE TEMP TABLE dropped AS
 SELECT row, reason FROM (
@@ -26,10 +27,11 @@ WHERE reason IS NOT NULL;
 
 -- 3. Twins that are no copies are one event: binary outcomes by max, durations by sum, everything else from the first line.
 CREATE TEMP TABLE merged AS
-SELECT (SELECT count(*) FROM bucket) + row_number() OVER (ORDER BY min(row)) - 1 AS id, "user", item, time, {merge}
+SELECT (SELECT count(*) FROM bucket) + (SELECT count(*) FROM earlier) + row_number() OVER (ORDER BY min(row)) - 1 AS id,
+       "user", item, time, {merge}
 FROM bucket WHERE row IN (SELECT row FROM twin_rows) AND row NOT IN (SELECT row FROM dropped) GROUP BY "user", item, time;
 
-CREATE TEMP VIEW events AS             -- `id`: the row's place in the table of all rows, `merged` and `earlier` behind the bucket
+CREATE TEMP VIEW events AS             -- `id`: the row's place in the table of all rows: the bucket's, `earlier`, `merged`
 SELECT id, "user", item, time, {columns} FROM bucket
 WHERE row NOT IN (SELECT row FROM twin_rows) AND row NOT IN (SELECT row FROM dropped)
 UNION ALL BY NAME SELECT * FROM merged

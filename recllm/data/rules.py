@@ -15,6 +15,7 @@ OTHER_RULES = {
     "unknown_item": "the item is not in the items table (rules.unknown_items: drop)",
     "unknown_user": "the user is not in the users table (rules.unknown_users: drop)",
     "forgotten": "the user was forgotten (recllm forget): only the line's place is kept",
+    "late": "appended when the item counts had closed its period (--rewrite takes it in)",
     "bot": "the user has more rows in one day than rules.max_events_per_day",
 }
 
@@ -58,8 +59,8 @@ def outcome_rules(name: str, spec: Outcome, limits: Rules) -> list[Rule]:
     return rules
 
 
-def row_rules(schema: Schema, limits: Rules) -> list[Rule]:
-    """Rules that one row decides by itself, in the order in which they are tried."""
+def row_rules(schema: Schema, limits: Rules, late: int | None = None) -> list[Rule]:
+    """Rules that one row decides by itself, in the order in which they are tried. Of appended files rows before `late` (UTC ms) go."""
     latest = utc_ms(limits.max_time) if limits.max_time else "epoch_ms(now()::TIMESTAMP) + 86400000"
     rules = [
         *shape_rules(schema),
@@ -74,7 +75,8 @@ def row_rules(schema: Schema, limits: Rules) -> list[Rule]:
     for name, spec in schema.outcomes.items():
         rules += [] if spec.derived else outcome_rules(name, spec, limits)
     # a condition that cannot be computed for a row (a text that is no number, say) does not hold for it
-    return [*rules, *(Rule(own.name, own.reason, f"TRY((\n{own.sql}\n))") for own in limits.custom)]
+    rules += [Rule(own.name, own.reason, f"TRY((\n{own.sql}\n))") for own in limits.custom]
+    return rules if late is None else [*rules, Rule("late", OTHER_RULES["late"], f"time < {late}")]
 
 
 def first_broken(rules: list[Rule]) -> str:

@@ -42,6 +42,7 @@ class ScatterTask:
     buckets: int
     memory: int | None = None  # bytes
     rows: tuple[int, int] | None = None  # first and behind the last row of this part; None: the whole file
+    late: int | None = None  # UTC ms: older rows are kept out, for the item counts have closed that period
     only: tuple[str, ...] = ()  # raw ids: rows of these users alone
 
 
@@ -135,7 +136,7 @@ def _typed(task: ScatterTask, shaped: str, types: dict[str, str], ids: Ids) -> s
             typed += f", {columns.text(column)} AS {quote(f'{SEEN}_unread_{name}')}"
     names = ", ".join(quote(n) for n in roles if n != "misshapen")
     place = f"coalesce({lists.ENTRY}.place, 0)" if config.columns.impressions else "0"
-    broken = first_broken(row_rules(config.columns, config.data.rules))
+    broken = first_broken(row_rules(config.columns, config.data.rules, task.late))
     return f"""
         SELECT {task.file} * {2 ** FILE} + {SEEN} * {2 ** ENTRY} + {SEEN}_place AS row,
                CASE WHEN {SEEN}_broken IS NULL THEN ('0x' || md5("user")[:8])::BIGINT % {task.buckets} ELSE {task.buckets} END AS bucket,

@@ -49,9 +49,12 @@ def _sorted(column: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(rank).take(column.indices), column.dictionary.take(order))
 
 
-def bucket_table(paths: list[Path]) -> pa.Table:
-    """The rows that scatter put into one bucket, in the order of files and lines, with their place `id` in this table."""
-    table = coded(_batches(paths), pa.ipc.open_stream(str(paths[0])).schema)
+def bucket_table(paths: list[Path], since: int | None = None) -> pa.Table:
+    """The rows that scatter put into one bucket, in the order of files and lines, with their place `id` in this table.
+
+    since: UTC ms; older rows are left out."""
+    batches, schema = _batches(paths), pa.ipc.open_stream(str(paths[0])).schema
+    table = coded(batches if since is None else (batch.filter(pc.field("time") >= since) for batch in batches), schema)
     return table.append_column("id", pa.array(np.arange(len(table), dtype=np.int64)))
 
 
@@ -72,7 +75,7 @@ def shard_schema(schema: Schema, rows: pa.Schema) -> pa.Schema:
     outcomes = [n for name, spec in schema.outcomes.items() for n in ([name, label_column(name)] if spec.window else [name])]
     kinds |= dict.fromkeys(outcomes, pa.float64())
     names = ["user", "item", "time", "utc_offset", "request", "weight", "known_at", "pos", "n_before", *schema.extra, *schema.context,
-             *outcomes, "scored"]
+             *outcomes, *(["session"] if schema.session else []), "scored"]
     return pa.schema([(name, kinds[name]) for name in names])
 
 

@@ -86,6 +86,18 @@ class Work:
         self.lock = target.with_name(f".{target.name}.lock")
         self.id = uuid.uuid4().hex
 
+    @classmethod
+    def restore(cls, target: Path) -> None:
+        """Put the old folder back where a run was killed between the two renames of `finish`: for who reads the target first."""
+        work = cls(target, "")
+        if work.old.exists() and not target.exists():
+            work._take_lock()
+            try:
+                if work.old.exists() and not target.exists():
+                    work.old.rename(target)
+            finally:
+                work._leave_lock()
+
     def __enter__(self) -> "Work":
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._take_lock()
@@ -185,12 +197,19 @@ class Work:
         executor.run(once, open_tasks)
         return [made(**json.loads(once.marker(task.index).read_text(encoding="utf-8"))) for task in tasks]
 
+    @property
+    def whole(self) -> bool:
+        """Whether every step was done, and a run was killed in `finish`: what the steps read may be gone by now."""
+        return (self.folder / "done" / "whole").is_file()
+
     def done(self, stage: Callable[[Any], Any], index: int = 0) -> bool:
         return Once(stage, self.folder, self.id).marker(index).is_file()
 
     def finish(self, keep: Sequence[str]) -> None:
         """Leave only the entries `keep` that are not empty, and put the folder in the target's place; the old one goes when the new one
         stands. Between the two renames the old one stands aside, where the next run finds it."""
+        with whole_file(self.folder / "done" / "whole") as part:
+            part.write_text("", encoding="utf-8")
         for entry in sorted(self.folder.iterdir()):
             if entry.name not in (*keep, "done", FINGERPRINT) or entry.is_dir() and not any(entry.iterdir()):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -117,6 +117,7 @@ def _load(config: Config) -> Log:
     known_users, profiles, _ = _records(folder / "users.parquet", "user", [])
     by_user = dict(zip(known_users, profiles, strict=True))
     published = item_table["published"].fillna(-1).to_numpy(dtype=np.int64) if "published" in item_table else np.full(len(items), -1)
+    frame = frame.drop(columns=["session"], errors="ignore")  # for appends only
     return Log(frame=frame.drop(columns=["user", "split"]), user=user, item=index.reindex(frame["item"]).to_numpy(dtype=np.int64),
                split=frame["split"].to_numpy(dtype=np.int8), request=request, first=first, users=list(users),
                profiles=[by_user.get(u, {}) for u in users], items=items, item_fields=item_fields, published=published,

@@ -17,8 +17,9 @@ from safetensors.numpy import save_file
 from recllm.cli import main
 from recllm.data import forget as module
 from recllm.data.forget import forget_prepared
-from recllm.data.prepare import fingerprint, prepare
+from recllm.data.prepare import prepare
 from recllm.data.pseudonyms import Forgotten
+from recllm.data.record import fingerprint
 from recllm.data.report import Report
 from recllm.data.traces import Traces
 from recllm.data.work import Work

@@ -11,8 +11,9 @@ import pytest
 
 from recllm.cli import main
 from recllm.config import Config, load_config
-from recllm.data.prepare import check, fingerprint, prepare
+from recllm.data.prepare import check, prepare
 from recllm.data.pseudonyms import read_key
+from recllm.data.record import fingerprint
 from recllm.errors import ConfigError
 from tests.conftest import SCHEMA, small_log
 from tests.data.test_prepare import read

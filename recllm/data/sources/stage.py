@@ -40,7 +40,8 @@ def kind_of(data: DataConfig, source: str) -> str:
     return "local"
 
 
-def _local(data: DataConfig, source: str) -> list[Path]:
+def local_paths(data: DataConfig, source: str) -> list[Path]:
+    """The files, and folders that are read as one, of a source of kind local. Raises DataError where there is none."""
     return local_files(source.removeprefix("file://"), whole_folders=data.format in (*ADAPTERS, "datasets"))
 
 
@@ -68,7 +69,7 @@ def source_state(data: DataConfig, source: str) -> State:
         return _facts(file for file in sorted(path.rglob("*")) if file.is_file())
     if not path.exists() and not any(sign in source for sign in "*?["):
         return 0, "missing"  # the simulated log is not written yet, and a missing file is said better by who reads it
-    return _facts(_local(data, source))
+    return _facts(local_paths(data, source))
 
 
 def stage(data: DataConfig, source: str, folder: Path) -> list[str]:
@@ -80,7 +81,7 @@ def stage(data: DataConfig, source: str, folder: Path) -> list[str]:
     """
     kind = kind_of(data, source)
     if kind == "local":
-        return [str(_readable(data, path, folder)) for path in _local(data, source)]
+        return [str(_readable(data, path, folder)) for path in local_paths(data, source)]
     if kind == "url":
         found = remote_files(source, data.storage)
         with _own(folder, source, *found.items()) as own:
