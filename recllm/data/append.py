@@ -33,6 +33,7 @@ from recllm.data.prepare import (
     raw_files,
     scatter_files,
 )
+from recllm.data.pseudonyms import sweep
 from recllm.data.record import DAY, TAIL, Made, Record, Sources, hashed, sources_of
 from recllm.data.report import Report
 from recllm.data.rule_checks import check_rules, check_shares
@@ -66,6 +67,8 @@ def append(config: Config, files: Sequence[str], *, rewrite: bool = False, execu
     _require_same(config, record, made, given)
     if not new:
         say(f"{target} is up to date: {', '.join(shown(name) for name, _ in given)} {'is' if len(given) == 1 else 'are'} in it already")
+        sweep(config)  # what a run that was killed late left
+        copy_out(config, say)
         return Report.read_from(target)
     try:
         return _append(config, made, new, record, executor, say)
@@ -75,6 +78,9 @@ def append(config: Config, files: Sequence[str], *, rewrite: bool = False, execu
 
 
 def _in_full(config: Config, sources: Sources, executor: Executor | None, say: Say) -> Report:
+    if hidden := [name for name, _ in sources if "***" in name]:
+        raise FullRunError(f"{config.prepared}: expected sources that can be read again, found {', '.join(hidden)} without its password: "
+                           f"name all of them in data.interactions and prepare in full")
     data = config.data.model_copy(update={"interactions": [name for name, _ in sources]})
     return prepare(config.model_copy(update={"data": data}), executor=executor, reuse=False, say=say)
 
@@ -135,6 +141,7 @@ def _append(config: Config, made: Made, new: Sources, record: Record, executor: 
             say(f"added {rows:,} rows of {sum(s.rows for s in added):,} read, {late:,} late; made {len(touched)} of "
                 f"{len(scattered.buckets)} shards anew")
         work.finish(KEPT)
+    sweep(config)
     copy_out(config, say)
     return Report.read_from(target)
 

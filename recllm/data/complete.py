@@ -8,7 +8,7 @@ import duckdb
 
 from recllm.config import Config
 from recllm.data.engine import connect
-from recllm.data.facts import Facts, add_facts
+from recllm.data.facts import Facts, add_facts, shard_facts
 from recllm.data.gather import SPLITS
 from recllm.data.item_counts import write_counts
 from recllm.data.report import Report, split_facts
@@ -44,6 +44,9 @@ def complete(task: CompleteTask) -> Completed:
     config, folder = task.config, task.folder
     connection = connect(threads=config.data.workers, memory=task.memory and task.memory * config.data.workers, spill=folder / "spill")
     facts = {split: add_facts(config, [shard[split] for shard in task.facts]) for split in SPLITS}
+    if config.data.negatives and config.data.negatives.window:  # the draw decided which rows are scored
+        facts = {split: shard_facts(connection, config, f"read_parquet({literal(folder / 'data' / f'{split}-*.parquet')})")
+                 for split in SPLITS}
     tables = {side: complete_table(connection, folder, side) for side in ("item", "user")}
     _require_labels(connection, config, folder, facts, {side: n for side, (n, _) in tables.items()})
     dropped = {name: dict(counts) for name, counts in task.report.tables.items()}

@@ -1,4 +1,4 @@
-"""What each shard adds to the whole: sums for the report, item counts, users and items. The shards' parts are put together at the end."""
+"""What each shard adds to the whole: sums for the report, users and items. The shards' parts are put together at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def shard_facts(connection: duckdb.DuckDBPyConnection, config: Config, shard: st
     sums = "".join(f", count({label}), coalesce(sum({label}), 0)" for label in labels.values())
     row = connection.execute(f"SELECT count(*), min(time), max(time){sums} FROM {shard} WHERE scored").fetchall()[0]
     pairs = zip(row[3::2], row[4::2], strict=True)
-    facts = {"rows": row[0], "first": row[1], "last": row[2], "labels": {n: list(p) for n, p in zip(labels, pairs, strict=True)}}
+    facts: Facts = {"rows": row[0], "first": row[1], "last": row[2], "labels": {n: list(p) for n, p in zip(labels, pairs, strict=True)}}
     if duration := config.columns.duration:
         seconds = connection.execute(f"""SELECT CAST(round({labels[duration]}) AS BIGINT), count(*) FROM {shard}
                                          WHERE scored AND {labels[duration]} IS NOT NULL GROUP BY 1 ORDER BY 1""").fetchall()

@@ -17,7 +17,7 @@ from recllm.data.complete import KEPT
 from recllm.data.forget_raw import RawRows, raw_rows
 from recllm.data.prepare import prepare
 from recllm.data.pseudonyms import Forgotten, bucket_of, sweep, written_id
-from recllm.data.record import fingerprint
+from recllm.data.record import Made, Record, fingerprint
 from recllm.data.shapes import lowered
 from recllm.data.sources.files import literal, quote
 from recllm.data.surgery import Surgery, Taken, windowed
@@ -52,6 +52,10 @@ def forget_prepared(config: Config, users: list[str], say: Say) -> Prepared:
             old = old[1:]
             _write(config.prepared, old)
         stale = hashlib.sha256(f"{BEGUN} {old[0]}".encode()).hexdigest()
+        record = Record.read_from(config.prepared)
+        if record and (unnamed := record.unnamed(Made.of(config))):
+            raise DataError(f"{config.prepared}: expected data.interactions to name all that was prepared, found appended files that it "
+                            f"does not ({', '.join(unnamed)}): name them, or the next prepare would lose them")
         found = Prepared(Traces.of(config, users, written, _among(config, "items.parquet", "item", written)))
         train = _among(config, "data/train-*.parquet", "user", written)
         before = Forgotten.read(config)

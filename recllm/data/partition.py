@@ -35,11 +35,12 @@ def rejected_lines(connection: duckdb.DuckDBPyConnection, shown: bool = True) ->
     if "reject_errors" not in tables:
         return None
     content = "coalesce(any_value(csv_line), '')" if shown else "any_value('')"
-    return f"SELECT CAST(line AS BIGINT) AS line, {content} AS content FROM reject_errors GROUP BY ALL ORDER BY 1"
+    return f"SELECT CAST(line AS BIGINT) AS line, {content} AS content FROM reject_errors GROUP BY file_id, line ORDER BY 1"
 
 
 class Partition:
-    """Takes batches; at the end `buckets/<index>/<bucket>.arrow`, `dropped/scatter-<index>.parquet` and `times/<index>.bin` stand."""
+    """Takes batches; at the end `buckets/<index>/<bucket>.arrow`, `dropped/scatter-<index>.parquet`
+    and `buckets/<index>/times.bin` stand."""
 
     ROWS = 122_880  # of one batch
 

@@ -35,7 +35,6 @@ from recllm.data.work import FINGERPRINT, Work
 from recllm.errors import DataError
 
 ROWS_PER_SHARD = 800_000
-BYTES_PER_ROW = 100  # of a text file, compressed ones a fifth
 Say = Callable[[str], None]
 
 
@@ -158,7 +157,7 @@ def buckets_in(folder: Path) -> list[int]:
 def _scatter_all(log: Staged, work: Work, executor: Executor, say: Say) -> Scattered:
     config, folder = log.config, work.folder
     # the log alone decides how many shards there are: bytes depend on it, and which negatives are drawn
-    shards = config.data.shards or max(2, sum(rows_of(config, p) for p in config.data.interactions) // ROWS_PER_SHARD + 1)
+    shards = config.data.shards or max(2, sum(rows_of(p) for p in config.data.interactions) // ROWS_PER_SHARD + 1)
     results = scatter_files(log, work, executor, shards, say)
     _require_rows(results, [label for _, label in log.files])
     check_shares(config, sum(s.rows for s in results), total([s.dropped for s in results]), folder / "dropped")

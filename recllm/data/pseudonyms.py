@@ -44,6 +44,12 @@ class Key:
         found = ids.dictionary_encode()
         return pa.array([self.of(id) for id in found.dictionary.to_pylist()], pa.string()).take(found.indices)
 
+    def numbers(self, column: pa.Array) -> pa.Array:
+        """A column of numbers (uint64) as keyed hashes of them."""
+        plain = column.to_numpy().astype("<u8").tobytes()
+        digests = (blake2b(plain[k:k + 8], key=self.value, digest_size=8).digest() for k in range(0, len(plain), 8))
+        return pa.array(np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64))
+
     @property
     def mark(self) -> str:
         """A hash that tells two keys apart and says nothing about either."""
@@ -181,6 +187,8 @@ class Ids:
             for name in dict.fromkeys(["user", "request", "session", *(["item"] if self.items else [])]):
                 if name in batch.schema.names:
                     batch = _put(batch, name, self.key.column(batch.column(name)))
+            # made of the whole raw row, ids included, by a function that anybody can try ids with
+            batch = _put(batch, "content", self.key.numbers(batch.column("content")))
         users = batch.column("user").dictionary_encode()
         at = users.indices.fill_null(0).to_numpy(zero_copy_only=False)
         names = users.dictionary.to_pylist() or [""]

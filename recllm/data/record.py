@@ -19,6 +19,7 @@ from recllm.data.engine import connect
 from recllm.data.partition import RawFile
 from recllm.data.pseudonyms import Forgotten, read_key
 from recllm.data.sources.files import literal
+from recllm.data.sources.places import shown
 from recllm.data.sources.stage import kind_of, local_paths, source_state
 from recllm.data.whole import whole_file
 
@@ -38,7 +39,7 @@ def sources_of(data: DataConfig, sources: Sequence[str]) -> Sources:
         path = Path(source.removeprefix("file://"))
         local = kind_of(data, source) == "local" and (path.exists() or any(sign in source for sign in "*?["))
         names = [os.path.abspath(p) for p in local_paths(data, source)] if local else [source]
-        found += [(name, source_state(data, name)[1]) for name in names]
+        found += [(shown(name), source_state(data, name)[1]) for name in names]  # the record is a file that others read
     return found
 
 
@@ -126,7 +127,9 @@ class Record:
 
     def holds(self, made: Made) -> bool:
         """Whether everything of `made` is in the folder as it is now."""
-        return (made.settings, made.tables) == (self.made.settings, self.made.tables) and set(made.sources) <= set(self.made.sources)
+        unnamed = set(self.unnamed(made))
+        same = [source for source in self.made.sources if source[0] not in unnamed] == list(made.sources)
+        return same and (made.settings, made.tables) == (self.made.settings, self.made.tables)
 
 
 def tail_start(end: int, period: int) -> int:

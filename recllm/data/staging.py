@@ -49,7 +49,7 @@ def dated(config: Config, work: Work) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"rules": rules})})
 
 
-def rows_of(config: Config, path: str) -> int:
+def rows_of(path: str) -> int:
     """About how many rows a source has."""
     file = Path(path)
     files = [p for p in file.rglob("*") if p.is_file()] if file.is_dir() else [file] if file.is_file() else []

@@ -192,7 +192,7 @@ class Surgery:
         return tables
 
     def _scattered(self) -> None:
-        """Correct the results of scatter that stand beside the folder: `prepare --append` goes on from them."""
+        """Correct the results of scatter that stand beside the folder."""
         if self.raw is None:
             self.taken.inexact.append("rows read, mended and merged hold what the sources said when they were prepared")
         for path in sorted((self.new / "done").glob("scatter-*.json")):

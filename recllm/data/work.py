@@ -90,10 +90,10 @@ class Work:
     def restore(cls, target: Path) -> None:
         """Put the old folder back where a run was killed between the two renames of `finish`: for who reads the target first."""
         work = cls(target, "")
-        if work.old.exists() and not target.exists():
+        if (work.old / FINGERPRINT).is_file() and not target.exists():
             work._take_lock()
             try:
-                if work.old.exists() and not target.exists():
+                if (work.old / FINGERPRINT).is_file() and not target.exists():
                     work.old.rename(target)
             finally:
                 work._leave_lock()
@@ -201,9 +201,6 @@ class Work:
     def whole(self) -> bool:
         """Whether every step was done, and a run was killed in `finish`: what the steps read may be gone by now."""
         return (self.folder / "done" / "whole").is_file()
-
-    def done(self, stage: Callable[[Any], Any], index: int = 0) -> bool:
-        return Once(stage, self.folder, self.id).marker(index).is_file()
 
     def finish(self, keep: Sequence[str]) -> None:
         """Leave only the entries `keep` that are not empty, and put the folder in the target's place; the old one goes when the new one

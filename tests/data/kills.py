@@ -107,7 +107,8 @@ class Run:
         self.said = open(hook / f"{self.runs.name}.said", "w+", encoding="utf-8")
         self.begun = time.monotonic()
         self.process = subprocess.Popen([sys.executable, "-m", "recllm", "prepare", str(self.config)], env=env, cwd=ROOT,
-                                        stdout=subprocess.DEVNULL, stderr=self.said, start_new_session=True)
+                                        stdout=subprocess.DEVNULL, stderr=self.said, start_new_session=True,
+                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # as at a terminal
 
     @property
     def folder(self) -> Path:

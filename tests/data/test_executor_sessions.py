@@ -16,6 +16,11 @@ from tests.data.test_executors import gone, needs_java, wait_for
 EXECUTORS = ["local", "ray", pytest.param("spark", marks=needs_java)]
 
 
+def interruptible() -> None:
+    """A child of a background job ignores ctrl-C, and hands that on: one that is to be interrupted must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def handlers_stay():
     """Ctrl-C and SIGTERM mean afterwards what they meant before."""
@@ -62,7 +67,7 @@ if __name__ == "__main__":
 """
     (tmp_path / "script.py").write_text(script)
     process = subprocess.Popen([sys.executable, str(tmp_path / "script.py")], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-                               stderr=subprocess.PIPE, text=True)
+                               stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
     wait_for((tmp_path / "pid").is_file, 60)
     # when the caller alone is interrupted
     process.send_signal(signal.SIGINT)

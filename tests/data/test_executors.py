@@ -137,7 +137,8 @@ class Contract:
     def test_tasks_with_a_config_and_their_results_travel(self, executor, shop):
         config = shop(small_log())
         found = executor.run(scatter, [ScatterTask(config, path, path, 0, 0, None, 1) for path in config.data.interactions * 2])
-        assert found == [ScatterResult(144, {}, {}, [], {}, 144)] * 2
+        hours = {1_700_000_000 // 3600 + 2 * k: 12 for k in range(12)}
+        assert found == [ScatterResult(144, {}, {}, [], hours, 144)] * 2
 
 
 class TestLocal(Contract):

@@ -64,8 +64,8 @@ def both(shop, user=GONE, log="", **data):
     users = [{"user_id": u, "age": 30} for u in (user, "u0", "u1", user)]
     made = []
     for name, text, table in (("with", log, users), ("without", without(log, user), [u for u in users if u["user_id"] != user])):
-        config = shop(text, name=f"{name}.csv", users="".join(json.dumps(u) + "\n" for u in table), split=SPLIT,
-                      **{"rules": RULES, "schema": {"profile": {"age": {"kind": "number"}}}, **data})
+        config = shop(text, name=f"{name}.csv", users="".join(json.dumps(u) + "\n" for u in table),
+                      **{"split": SPLIT, "rules": RULES, "schema": {"profile": {"age": {"kind": "number"}}}, **data})
         path = Path(config.data.users[0]).rename(Path(config.data.users[0]).with_name(f"{name}-users.jsonl"))
         config = config.model_copy(update={"name": name, "data": config.data.model_copy(update={"users": [str(path)]})})
         prepare(config)
@@ -152,7 +152,8 @@ def test_pseudonyms_are_forgotten_by_the_raw_id(shop, monkeypatch):
 
 def test_candidates_drawn_for_others_stay_and_hers_go(shop):
     schema = {"outcomes": {"click": {"kind": "binary", "every_row": True}}, "profile": {"age": {"kind": "number"}}}
-    config, other = both(shop, schema=schema, negatives={"per_event": 2, "window": 1})
+    early = {"validation": "2023-11-15T01:00:00", "test": "2023-11-15T03:00:00"}  # everybody has seen every item by five
+    config, other = both(shop, schema=schema, negatives={"per_event": 2, "window": 1}, split=early)
     before = read(config.prepared, "candidates")
     scored = read(config.prepared)[["user", "pos", "scored"]]
     # when

@@ -195,3 +195,25 @@ def test_a_user_finds_her_pseudonym(shop, tmp_path, capsys):
     assert main(["pseudonym", str(path), USERS[0], USERS[1]]) == 0
     assert capsys.readouterr().out.split() == [expected(USERS[0]), expected(USERS[1])]
     assert read_key(config).of(USERS[0]) == expected(USERS[0])
+
+
+def test_rows_that_are_kept_for_an_append_cannot_be_tried_out_without_the_key(shop):
+    # given one log prepared with pseudonyms and without: rows are compared by a hash of all that they say, ids included
+    def contents(config: Config) -> set[int]:
+        prepare(config)
+        tails = sorted((config.prepared / "partial").glob("tail-*.arrow"))
+        return {n for tail in tails for n in pa.ipc.open_stream(tail.read_bytes()).read_all().column("content").to_pylist()}
+
+    dates = {"split": {"validation": "2023-11-15T06:00:00", "test": "2023-11-15T10:00:00"}}
+    plain = contents(shop(named(small_log()), name="log.csv", **dates))
+    hidden = contents(shop(named(small_log()), name="log.csv", pseudonyms={"key_env": "RECLLM_KEY"}, **dates))
+    # then what stands there says nothing to who has no key, and tells as many rows apart
+    assert len(plain) == len(hidden) > 10 and not plain & hidden
+
+
+def test_a_password_is_not_in_the_record(monkeypatch):
+    from recllm.data import record
+
+    monkeypatch.setattr(record, "source_state", lambda data, source: (0, "state"))
+    data = Config.model_validate({"name": "x", "schema": SCHEMA, "data": {"interactions": "postgresql://me:hunter2@host/db?table=t"}}).data
+    assert record.sources_of(data, data.interactions) == [("postgresql://me:***@host/db?table=t", "state")]

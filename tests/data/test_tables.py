@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recllm.config import Config
 from recllm.data.prepare import check, prepare
 from recllm.errors import DataError
 from recllm.feed.fit import fit
 from recllm.feed.log import load_log
 from recllm.model.catalogue_recllm import ItemCounts
-from tests.conftest import small_log
+from tests.conftest import SCHEMA, small_log
 from tests.data.test_prepare import read
 
 
@@ -68,3 +69,15 @@ def test_a_missing_relations_file_or_column_is_found_by_check(shop, tmp_path):
     for path, expected in ((tmp_path / "none.csv", "expected a file at"), (tmp_path / "relations.csv", 'column "other" is not in')):
         with pytest.raises(DataError, match=expected):
             check(shop(small_log(), schema={"relations": {}}, relations=str(path)))
+
+
+def test_the_same_malformed_line_of_two_files_is_two_lines(shop, tmp_path):
+    files = []
+    for k in (1, 2):
+        path = tmp_path / f"items{k}.csv"
+        path.write_text(f"item_id,title\ni{k},One\nbroken\n", encoding="utf-8")
+        files.append(str(path))
+    config = shop(small_log())
+    data, schema = config.data.model_copy(update={"items": files}), {**SCHEMA, "item_text": ["title"]}
+    report = prepare(Config.model_validate({"name": "shop", "data": data.model_dump(), "schema": schema}))
+    assert report.tables["items"]["malformed_line"] == 2
