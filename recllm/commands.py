@@ -70,7 +70,8 @@ def forget(config: Config, args: argparse.Namespace) -> int:
 
 def schema(args: argparse.Namespace) -> int:
     """Propose a configuration for raw files. 1: a required role could not be told, and its line waits to be filled in."""
-    from recllm.data.propose import name_of_source, next_step, propose, table, write_yaml
+    from recllm.data.propose.guess import propose
+    from recllm.data.propose.write import name_of_source, next_step, table, write_yaml
 
     proposal = propose(args.file, items=args.items, users=args.users, format=args.format, delimiter=args.delimiter, encoding=args.encoding,
                        told=dict(pair.split("=", 1) for pair in args.role))

@@ -183,6 +183,11 @@ class DataConfig(Strict):
     executor: Literal["local", "ray", "spark"] = "local"
     executor_options: dict[str, Any] = Field(default={}, description="of ray.init (address), or Spark's (master, spark.*)")
 
+    @property
+    def windowed(self) -> bool:
+        """Whether the draw of negatives decides which rows are scored."""
+        return bool(self.negatives and self.negatives.window)
+
     @model_validator(mode="after")
     def _local_has_no_options(self) -> "DataConfig":
         if self.executor == "local" and self.executor_options:

@@ -6,8 +6,6 @@ of that time are in the folder (record.py), so that no old file is read again. U
 """
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,15 +23,14 @@ from recllm.data.prepare import (
     Say,
     Scattered,
     buckets_in,
-    copy_out,
     finish_log,
+    hand_over,
     mark,
     prepare,
     quiet,
     raw_files,
     scatter_files,
 )
-from recllm.data.pseudonyms import sweep
 from recllm.data.record import DAY, TAIL, Made, Record, Sources, hashed, sources_of
 from recllm.data.report import Report
 from recllm.data.rule_checks import check_rules, check_shares
@@ -41,7 +38,7 @@ from recllm.data.scatter import ScatterResult, total
 from recllm.data.sources.files import literal
 from recllm.data.sources.places import shown
 from recllm.data.staging import dated, staged
-from recllm.data.whole import whole_file
+from recllm.data.whole import link_or_copy
 from recllm.data.work import Work
 from recllm.errors import FullRunError
 
@@ -67,9 +64,7 @@ def append(config: Config, files: Sequence[str], *, rewrite: bool = False, execu
     _require_same(config, record, made, given)
     if not new:
         say(f"{target} is up to date: {', '.join(shown(name) for name, _ in given)} {'is' if len(given) == 1 else 'are'} in it already")
-        sweep(config)  # what a run that was killed late left
-        copy_out(config, say)
-        return Report.read_from(target)
+        return hand_over(config, say)
     try:
         return _append(config, made, new, record, executor, say)
     except FullRunError as why:
@@ -105,11 +100,11 @@ def _require_same(config: Config, record: Record, made: Made, given: Sources) ->
         raise FullRunError(f"{target}: expected the data and schema sections it was prepared with, found others: prepare in full")
     if made.tables != record.made.tables:
         ruled = [f"data.rules.unknown_{side}: drop" for side in ("items", "users") if getattr(data.rules, f"unknown_{side}") == "drop"]
-        ruled += ["data.negatives.window"] if data.negatives and data.negatives.window else []
+        ruled += ["data.negatives.window"] if data.windowed else []
         if ruled:
             raise FullRunError(f"{target}: expected unchanged tables beside the log, since {' and '.join(ruled)} judges old rows by them, "
                                f"found changed ones: prepare in full")
-    if data.negatives and data.negatives.window and config.columns.scored:
+    if data.windowed and config.columns.scored:
         raise FullRunError(f"{target}: expected no scored column for --append with data.negatives.window, which writes over it, found "
                            f'"{config.columns.scored}": prepare in full')
     known, coming = dict(made.sources), sources_of(data, data.interactions)
@@ -141,9 +136,7 @@ def _append(config: Config, made: Made, new: Sources, record: Record, executor: 
             say(f"added {rows:,} rows of {sum(s.rows for s in added):,} read, {late:,} late; made {len(touched)} of "
                 f"{len(scattered.buckets)} shards anew")
         work.finish(KEPT)
-    sweep(config)
-    copy_out(config, say)
-    return Report.read_from(target)
+    return hand_over(config, say)
 
 
 def _join(config: Config, folder: Path, target: Path, record: Record, added: list[ScatterResult], files: tuple[RawFile, ...],
@@ -159,11 +152,11 @@ def _join(config: Config, folder: Path, target: Path, record: Record, added: lis
         _link(target, folder, f"dropped/scatter-{index}.parquet", f"done/scatter-{index}.json")
     for bucket in old:
         if bucket in touched:
-            _link_file(target / "partial" / f"tail-{bucket}.arrow", folder / "buckets" / TAIL / f"{bucket}.arrow")
+            link_or_copy(target / "partial" / f"tail-{bucket}.arrow", folder / "buckets" / TAIL / f"{bucket}.arrow")
         else:
             _link(target, folder, *(f"data/{shard_name(split, bucket, record.shards)}" for split in SPLITS),
                   f"dropped/gather-{bucket}.parquet", *(f"partial/{part.format(bucket)}" for part in PARTS), f"done/gather-{bucket}.json")
-    _link_file(target / "partial" / "refused.parquet", folder / "buckets" / TAIL / "refused.parquet")
+    link_or_copy(target / "partial" / "refused.parquet", folder / "buckets" / TAIL / "refused.parquet")
     return Scattered([*before, *added], (*record.files, *files), record.shards, sorted({*old, *touched}), record.cuts, end,
                      Before(target, record.tail, len(record.files)), record.appended + appended), touched
 
@@ -178,16 +171,4 @@ def _label_opens(config: Config, record: Record, target: Path, bucket: int, end:
 
 def _link(source: Path, target: Path, *names: str) -> None:
     for name in names:
-        _link_file(source / name, target / name)
-
-
-def _link_file(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy where links are not to be had. Files of a prepared folder are never written to."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        with whole_file(target) as part:
-            shutil.copy2(source, part)
+        link_or_copy(source / name, target / name)

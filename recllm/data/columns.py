@@ -3,29 +3,14 @@
 A column of text is parsed; one that has a type already (Parquet, Arrow) is taken as it is where that gives the same value.
 """
 
-from recllm.data.sources.files import literal, quote
+from recllm.data.sources.files import FLOATS, as_text, literal, quote
 from recllm.schema import CategoryField, ItemField, Outcome, Schema, TimeColumn
 
 BLANKS = "chr(32) || chr(9) || chr(10) || chr(13) || chr(12) || chr(11)"  # blank, tab, line feed, return, form feed, vertical tab
 INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-FLOATS = {"FLOAT", "DOUBLE"}
 NAN = "CAST('nan' AS DOUBLE)"
 DAY = "[0-9]{1,4}[-/][0-9]{1,2}[-/][0-9]{1,2}"  # later years than 9999 do not fit DuckDB's moments
 Types = dict[str, str]  # column -> DuckDB type; a column that is not named is text
-
-
-def as_text(column: str, kind: str) -> str:
-    """A column of any type as untrimmed text: lists and structs as JSON text, whole floats without their `.0`."""
-    value = quote(column)
-    if kind == "VARCHAR":
-        return value
-    if "[" in kind or kind.startswith(("STRUCT", "MAP")):
-        value = f"to_json({value})"
-    text = f"CAST({value} AS VARCHAR)"
-    if kind in FLOATS:  # pandas makes 17 a 17.0 as soon as one id is missing
-        whole = f"abs({value}) < 9e15 AND {value} = floor({value})"
-        text = f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE {text} END"
-    return text
 
 
 def says_zone(value: str) -> str:

@@ -44,7 +44,7 @@ def complete(task: CompleteTask) -> Completed:
     config, folder = task.config, task.folder
     connection = connect(threads=config.data.workers, memory=task.memory and task.memory * config.data.workers, spill=folder / "spill")
     facts = {split: add_facts(config, [shard[split] for shard in task.facts]) for split in SPLITS}
-    if config.data.negatives and config.data.negatives.window:  # the draw decided which rows are scored
+    if config.data.windowed:  # the draw decided which rows are scored
         facts = {split: shard_facts(connection, config, f"read_parquet({literal(folder / 'data' / f'{split}-*.parquet')})")
                  for split in SPLITS}
     tables = {side: complete_table(connection, folder, side) for side in ("item", "user")}

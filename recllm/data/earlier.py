@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from recllm.config import Config
 from recllm.data.engine import connect
-from recllm.data.item_counts import booking_sql, count_columns
+from recllm.data.item_counts import added_sql, booking_sql, negative_sql, unbooked_sql
 from recllm.data.partition import FILE, LZ4, Partition
-from recllm.data.sources.files import literal, quote
+from recllm.data.sources.files import literal, parquet
 from recllm.data.whole import whole_file
 from recllm.errors import FullRunError
 
@@ -39,10 +39,6 @@ class Before:
         """What gather returned for the bucket, `{}` where it had no row."""
         path = self.folder / "done" / f"gather-{bucket}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def parquet(paths: Sequence[Path]) -> str:
-    return f"read_parquet([{', '.join(literal(path) for path in paths)}])"
 
 
 def load_earlier(connection: duckdb.DuckDBPyConnection, before: Before, bucket: int, shards: Sequence[Path], columns: str) -> None:
@@ -84,8 +80,7 @@ def write_change(connection: duckdb.DuckDBPyConnection, config: Config, before: 
     """Write `change-<bucket>.parquet`: what the item counts gain by a bucket's new files and lose by its old ones. Rows of before the
     tail have not changed."""
     gain, loss = (booking_sql(config, f"(FROM {parquet(paths)} WHERE time >= {before.tail})") for paths in (new, old))
-    minus = ", ".join(f"-{quote(name)} AS {quote(name)}" for name in count_columns(config))
-    change = f"({gain}) UNION ALL (SELECT item, period_end, {minus} FROM ({loss}))" if before.result(bucket) else gain
+    change = f"({gain}) UNION ALL BY NAME ({negative_sql(config, loss)})" if before.result(bucket) else gain
     with whole_file(folder / f"change-{bucket}.parquet") as part:
         connection.execute(f"COPY ({change}) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)")
 
@@ -106,19 +101,11 @@ class Booked:
 
 def book(task: BookTask) -> Booked:
     """Write `partial/counts-all.parquet`: the item counts that stand, by period again, and the changes of all touched buckets."""
-    names = count_columns(task.config)
-    scale = {f"{n}_sum": 1000 for n, spec in task.config.columns.outcomes.items() if spec.kind == "duration"}
-    whole = ", ".join(f"CAST(round({quote(n)} * {scale.get(n, 1)}) AS BIGINT) AS {quote(n)}" for n in names)
-    single = ", ".join(f"{quote(n)} - lag({quote(n)}, 1, 0) OVER of_item AS {quote(n)}" for n in names)
-    sums = ", ".join(f"CAST(sum({quote(n)}) AS BIGINT) AS {quote(n)}" for n in names)
-    partial, stands = task.folder / "partial", literal(task.before.folder / "item_counts.parquet")
-    changes = f"UNION ALL BY NAME FROM read_parquet({literal(partial / 'change-*.parquet')})" if any(partial.glob("change-*")) else ""
+    partial, stands = task.folder / "partial", parquet([task.before.folder / "item_counts.parquet"])
+    changes = [f"FROM {parquet(sorted(partial.glob('change-*')))}"] if any(partial.glob("change-*")) else []
     connection = connect(memory=task.memory, spill=task.folder / "spill")
     with whole_file(partial / "counts-all.parquet") as part:
-        connection.execute(f"""COPY (
-            SELECT item, period_end, {sums} FROM (
-                SELECT item, period_end, {single} FROM (SELECT item, period_end, {whole} FROM read_parquet({stands}))
-                WINDOW of_item AS (PARTITION BY item ORDER BY period_end) {changes})
-            GROUP BY item, period_end HAVING sum(events) > 0) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)""")
+        counts = added_sql(task.config, unbooked_sql(task.config, stands), *changes)
+        connection.execute(f"COPY ({counts}) TO {literal(part)} (FORMAT parquet, COMPRESSION lz4)")
         rows = connection.execute(f"SELECT count(*) FROM read_parquet({literal(part)})").fetchall()[0][0]
     return Booked(int(rows))

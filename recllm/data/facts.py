@@ -7,7 +7,7 @@ import duckdb
 
 from recllm.config import Config
 from recllm.data.segments import users_sql
-from recllm.data.sources.files import literal, quote
+from recllm.data.sources.files import literal, parquet, quote
 from recllm.data.whole import whole_file
 
 Facts = dict[str, Any]  # split -> rows, first, last (UTC ms), labels: name -> [known, sum], seconds: rounded -> rows
@@ -15,7 +15,7 @@ Facts = dict[str, Any]  # split -> rows, first, last (UTC ms), labels: name -> [
 
 def write_partial(connection: duckdb.DuckDBPyConnection, config: Config, shards: dict[str, Path], folder: Path, bucket: int) -> Facts:
     """Write items, users and segments of the finished `shards` (split -> file) to `folder`/<name>-<bucket>.parquet; return their facts."""
-    every = f"read_parquet([{', '.join(map(literal, shards.values()))}])"
+    every = parquet([*shards.values()])
     users = users_sql(config, f"read_parquet({literal(shards['train'])})")
     for name, sql in (("items", f"SELECT DISTINCT item FROM {every} ORDER BY item"),
                       ("users", f'SELECT DISTINCT "user" FROM {every} ORDER BY "user"'), ("segments", users)):

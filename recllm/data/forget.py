@@ -20,7 +20,7 @@ from recllm.data.pseudonyms import Forgotten, bucket_of, sweep, written_id
 from recllm.data.record import Made, Record, fingerprint
 from recllm.data.shapes import lowered
 from recllm.data.sources.files import literal, quote
-from recllm.data.surgery import Surgery, Taken, windowed
+from recllm.data.surgery import Surgery, Taken
 from recllm.data.traces import Traces
 from recllm.data.whole import whole_file
 from recllm.data.work import FINGERPRINT, STAGES, Work
@@ -127,7 +127,7 @@ def _needs_sources(config: Config, written: Iterable[str]) -> bool:
     mark of history only was joined with that of the drawn candidates, and the source alone tells them apart."""
     if config.columns.relations and _among(config, "items.parquet", "item", written):
         return True
-    return windowed(config) and lowered(config.columns).scored is not None
+    return config.data.windowed and lowered(config.columns).scored is not None
 
 
 def _empty(work: Work) -> None:

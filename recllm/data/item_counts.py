@@ -43,6 +43,32 @@ def booking_sql(config: Config, shard: str) -> str:
             f"FROM {shard} WHERE {known} GROUP BY 1, 2")
 
 
+def _thousandths(config: Config) -> dict[str, int]:
+    """Columns of sums that are kept in seconds, and added up in milliseconds."""
+    return {f"{n}_sum": 1000 for n in measured_outcomes(config) if config.columns.outcomes[n].kind == "duration"}
+
+
+def unbooked_sql(config: Config, counts: str) -> str:
+    """What each period booked, as `booking_sql` has it, out of cumulative counts (a table expression)."""
+    names, scale = count_columns(config), _thousandths(config)
+    whole = ", ".join(f"CAST(round({quote(n)} * {scale.get(n, 1)}) AS BIGINT) AS {quote(n)}" for n in names)
+    single = ", ".join(f"{quote(n)} - lag({quote(n)}, 1, 0) OVER of_item AS {quote(n)}" for n in names)
+    return (f"SELECT item, period_end, {single} FROM (SELECT item, period_end, {whole} FROM {counts}) "
+            f"WINDOW of_item AS (PARTITION BY item ORDER BY period_end)")
+
+
+def negative_sql(config: Config, booked: str) -> str:
+    """Sums (a SELECT) to be taken away."""
+    return f"SELECT item, period_end, {', '.join(f'-{quote(n)} AS {quote(n)}' for n in count_columns(config))} FROM ({booked})"
+
+
+def added_sql(config: Config, *booked: str) -> str:
+    """Sums (SELECTs) added up by item and period, only where an event is left."""
+    sums = ", ".join(f"CAST(sum({quote(n)}) AS BIGINT) AS {quote(n)}" for n in count_columns(config))
+    parts = " UNION ALL BY NAME ".join(f"({sql})" for sql in booked)
+    return f"SELECT item, period_end, {sums} FROM ({parts}) GROUP BY item, period_end HAVING sum(events) > 0"
+
+
 def booked_columns(config: Config) -> list[str]:
     """Columns of a shard that its counts are made of."""
     return ["item", "known_at", *measured_outcomes(config)]
@@ -115,7 +141,7 @@ def write_counts(connection: duckdb.DuckDBPyConnection, config: Config, parts: s
                        f"FROM (SELECT DISTINCT item FROM {parts})")
     items = pa.array(connection.execute("SELECT item FROM coded ORDER BY code").fetchnumpy()["item"], pa.string())
     query = f"SELECT code, period_end, {', '.join(map(quote, names))} FROM {parts} JOIN coded USING (item) ORDER BY code, period_end"
-    scale = {f"{n}_sum": 1e-3 for n, spec in config.columns.outcomes.items() if spec.kind == "duration"}
+    scale = _thousandths(config)
     schema = pa.schema([("item", pa.string()), ("period_end", pa.int64()),
                         *((n, pa.float64() if n.endswith("_sum") else pa.int64()) for n in names)])
     width = 2 + len(names)
@@ -130,7 +156,7 @@ def write_counts(connection: duckdb.DuckDBPyConnection, config: Config, parts: s
                 continue
             sums = _cumulative([column[:end] for column in rest], before, last)
             columns = [items.take(pa.array(sums[0])), sums[1],
-                       *(c / (1 / scale[n]) if n in scale else c for n, c in zip(names, sums[2:], strict=True))]
+                       *(c / scale[n] if n in scale else c for n, c in zip(names, sums[2:], strict=True))]
             out.write_table(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
             rest, written = [column[end:] for column in rest], written + len(sums[0])
             before, last = [int(column[-1]) for column in sums[2:]], int(sums[0][-1])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recllm.config import Config, Negatives
-from recllm.data.gather import SPLITS
+from recllm.data.gather import SPLITS, shard_name
 from recllm.data.whole import whole_file
 from recllm.errors import DataError
 
@@ -163,7 +163,7 @@ def draw_negatives(task: NegativesTask) -> DrawnResult:
     if spec is None:
         raise DataError("expected `negatives` in the config's data section, found none")
     rng = np.random.default_rng([spec.seed, task.bucket, task.shards])
-    paths = {s: task.folder / "data" / f"{s}-{task.bucket:05d}-of-{task.shards:05d}.parquet" for s in SPLITS}
+    paths = {s: task.folder / "data" / shard_name(s, task.bucket, task.shards) for s in SPLITS}
     columns = ["user", "item", "time", "pos", "scored"]
     rows = pd.concat([pd.read_parquet(p, columns=columns).assign(split=s) for s, p in paths.items()], ignore_index=True)
     pool = read_pool(task.folder)

@@ -61,17 +61,13 @@ def prepare(config: Config, *, executor: Executor | None = None, reuse: bool = T
     target, made = config.prepared, Made.of(config)
     if _stands(target, made, reuse, say):
         Work(target, mark(made)).tidy()
-        sweep(config)  # what a run that was killed late left
-        copy_out(config, say)
-        return Report.read_from(target)
+        return hand_over(config, say)
     with Work(target, mark(made)) as work, opened(executor or executor_of(config.data)) as running:
         if not work.whole:
             log = staged(dated(config, work))
             finish_log(config, log.config, work, running, _scatter_all(log, work, running, say), say, made)
         work.finish(KEPT)
-    sweep(config)
-    copy_out(config, say)
-    return Report.read_from(target)
+    return hand_over(config, say)
 
 
 def _stands(target: Path, made: Made, reuse: bool, say: Say) -> bool:
@@ -93,12 +89,15 @@ def _stands(target: Path, made: Made, reuse: bool, say: Say) -> bool:
                     f"changed: name them too, or leave them out by --again")
 
 
-def copy_out(config: Config, say: Say) -> None:
-    """Copy the prepared folder to `data.out`, unless the same stands there."""
+def hand_over(config: Config, say: Say) -> Report:
+    """What is due once the prepared folder stands, be it since now or since a run that was killed late: staged raw ids go, the folder is
+    copied to `data.out` unless the same stands there. Returns its report."""
+    sweep(config)
     url, storage = config.data.out, config.data.storage
     if url and standing(url, storage) != (config.prepared / FINGERPRINT).read_text(encoding="utf-8"):
         say(f"copying {config.prepared} to {shown(url)}")
         upload_folder(config.prepared, url, storage)
+    return Report.read_from(config.prepared)
 
 
 def check(config: Config, executor: Executor | None = None) -> list[tuple[str, ScatterResult]]:

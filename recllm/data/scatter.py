@@ -13,13 +13,13 @@ import duckdb
 import pyarrow.parquet as pq
 
 from recllm.config import Config
-from recllm.data.columns import INTEGERS, Columns, as_text
+from recllm.data.columns import INTEGERS, Columns
 from recllm.data.engine import connect
 from recllm.data.partition import ENTRY, FILE, Partition, RawFile, rejected_lines
 from recllm.data.pseudonyms import Forgotten, Ids, raw_struct
 from recllm.data.rules import first_broken, row_rules
 from recllm.data.shapes import is_odd, lists, lowered, raw_columns, shape, typed_columns
-from recllm.data.sources.files import as_text_relation, columns_of, detect, literal, quote, reading
+from recllm.data.sources.files import as_text, as_text_relation, columns_of, detect, literal, quote, reading
 from recllm.data.sources.lines import mended
 from recllm.data.sources.places import key_values
 from recllm.data.sources.scan import ADAPTERS, scan

@@ -5,7 +5,6 @@ the old one's place when it is whole, so that a kill leaves the old or the new o
 """
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -23,14 +22,14 @@ from recllm.data.engine import connect, share
 from recllm.data.facts import shard_facts
 from recllm.data.forget_raw import RawRows
 from recllm.data.gather import SPLITS
-from recllm.data.item_counts import booking_sql, count_columns
+from recllm.data.item_counts import added_sql, booking_sql, negative_sql, unbooked_sql
 from recllm.data.pseudonyms import bucket_of
 from recllm.data.report import Report
 from recllm.data.segments import users_sql
 from recllm.data.shard import ROW_GROUP, write_rows
-from recllm.data.sources.files import literal, quote
+from recllm.data.sources.files import literal, parquet, quote
 from recllm.data.traces import Traces
-from recllm.data.whole import whole_file
+from recllm.data.whole import link_or_copy, whole_file
 
 Json = dict[str, Any]
 
@@ -108,7 +107,7 @@ class Surgery:
             if bucket in self.touched:
                 theirs = self._their_rows([bucket])
                 drew = bool(self.config.data.negatives)
-                mute = self._count(f"SELECT count(*) FROM {theirs} WHERE NOT scored") if windowed(self.config) else 0
+                mute = self._count(f"SELECT count(*) FROM {theirs} WHERE NOT scored") if self.config.data.windowed else 0
                 rows = sum(self._without(path) for path in self._files(self.old, [bucket]))
                 drawn = sum(self._without(path) for path in sorted((self.old / "candidates").glob(f"*-{bucket:05d}.parquet")))
                 lost = self.taken.dropped.get(f"gather-{bucket}", Counter())
@@ -128,15 +127,14 @@ class Surgery:
         """Facts of a new shard; they count what was scored before candidates were drawn."""
         path = next((self.new / "data").glob(f"{split}-{bucket:05d}-*.parquet"))
         shard = f"read_parquet({literal(path)})"
-        whole = f"(SELECT * REPLACE (true AS scored) FROM {shard})" if windowed(self.config) else shard
+        whole = f"(SELECT * REPLACE (true AS scored) FROM {shard})" if self.config.data.windowed else shard
         return shard_facts(self.connection, self.config, whole)
 
     def _files(self, folder: Path, buckets: Iterable[int], split: str = "*") -> list[Path]:
         return sorted(path for bucket in buckets for path in (folder / "data").glob(f"{split}-{bucket:05d}-of-*.parquet"))
 
     def _their_rows(self, buckets: Iterable[int]) -> str:
-        files = ", ".join(map(literal, self._files(self.old, buckets)))
-        return f'(SELECT * FROM read_parquet([{files}]) WHERE "user" IN ({self.listed}))'
+        return f'(SELECT * FROM {parquet(self._files(self.old, buckets))} WHERE "user" IN ({self.listed}))'
 
     def _count(self, query: str) -> int:
         return int(self.connection.execute(query).fetchall()[0][0])
@@ -158,17 +156,9 @@ class Surgery:
 
     def _counts(self) -> str:
         """SELECT of what each period booked, without the users' bookings: differences of the cumulative counts, as whole numbers."""
-        scale = {f"{n}_sum": 1000 for n, spec in self.config.columns.outcomes.items() if spec.kind == "duration"}
-        names = count_columns(self.config)
-        whole = ", ".join(f"CAST(round({quote(n)} * {scale.get(n, 1)}) AS BIGINT) AS {quote(n)}" for n in names)
-        booked = ", ".join(f"{quote(n)} - lag({quote(n)}, 1, 0) OVER (PARTITION BY item ORDER BY period_end) AS {quote(n)}" for n in names)
-        minus = ", ".join(f"-{quote(n)} AS {quote(n)}" for n in names)
-        sums = ", ".join(f"CAST(sum({quote(n)}) AS BIGINT) AS {quote(n)}" for n in names)
-        was = f"(SELECT item, period_end, {whole} FROM read_parquet({literal(self.old / 'item_counts.parquet')}))"
-        return f"""SELECT item, period_end, {sums} FROM (
-            SELECT item, period_end, {booked} FROM {was} UNION ALL BY NAME
-            SELECT item, period_end, {minus} FROM ({booking_sql(self.config, self._their_rows(self.touched))}))
-            GROUP BY item, period_end HAVING sum(events) > 0"""
+        theirs = booking_sql(self.config, self._their_rows(self.touched))
+        booked = unbooked_sql(self.config, parquet([self.old / "item_counts.parquet"]))
+        return added_sql(self.config, booked, negative_sql(self.config, theirs))
 
     def _dropped(self) -> None:
         """Rewrite the files of dropped rows without the users' rows."""
@@ -211,11 +201,6 @@ class Surgery:
             part.write_text(json.dumps(plain), encoding="utf-8")
 
 
-def windowed(config: Config) -> bool:
-    """Whether sampled candidates decided which rows are scored."""
-    return bool(config.data.negatives and config.data.negatives.window)
-
-
 def _less(counts: dict[str, int], fewer: dict[str, int]) -> dict[str, int]:
     """Counts without others; what is 0 then is left out."""
     return {name: n - fewer.get(name, 0) for name, n in counts.items() if n != fewer.get(name, 0)}
@@ -227,11 +212,3 @@ def _all_of(path: Path) -> str:
     may = {field.name for field in pq.read_schema(path) if field.nullable}
     listed = (f"CASE WHEN {c} IS NOT NULL THEN {c} END AS {c}" if name in may else c for name, c in columns.items())
     return f"SELECT {', '.join(listed)} FROM read_parquet({literal(path)})"
-
-
-def link_or_copy(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(path, target)
-    except OSError:
-        shutil.copy2(path, target)

@@ -132,7 +132,7 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
     rows += baseline_rows(config, made, seeds, say, export, kept)
     earned = revenue_facts(config, made, kept) if config.data.format == "simulate" else {}
     more |= {"revenue": earned} if earned else {}
-    if config.data.negatives and config.data.negatives.window:
+    if config.data.windowed:
         more["probes"] = probes(config, made.log)
     rows = [row for row in rows if row["model"] == "recllm" or _kept(row)]
     for name, (found, facts) in columns.items():

@@ -15,8 +15,9 @@ import yaml
 from recllm.cli import main
 from recllm.config import load_config
 from recllm.data.prepare import prepare
-from recllm.data.propose import name_of_source, propose, table, yaml_text
+from recllm.data.propose.guess import propose
 from recllm.data.propose.words import concepts
+from recllm.data.propose.write import name_of_source, table, yaml_text
 from recllm.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parent.parent.parent

@@ -20,6 +20,7 @@ from recllm.errors import DataError
 SUFFIXES = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".inter": "recbole", ".item": "recbole", ".user": "recbole",
             ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet",
             ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite"}
+FLOATS = {"FLOAT", "DOUBLE"}
 
 
 def quote(name: str) -> str:
@@ -30,6 +31,25 @@ def quote(name: str) -> str:
 def literal(text: str | Path) -> str:
     """An SQL string literal."""
     return "'" + str(text).replace("'", "''") + "'"
+
+
+def parquet(paths: Sequence[Path]) -> str:
+    """A table expression over the rows of all these Parquet files."""
+    return f"read_parquet([{', '.join(map(literal, paths))}])"
+
+
+def as_text(column: str, kind: str) -> str:
+    """SQL: a column of a DuckDB type as untrimmed text; lists and structs as JSON text, whole floats without their `.0`."""
+    value = quote(column)
+    if kind == "VARCHAR":
+        return value
+    if "[" in kind or kind.startswith(("STRUCT", "MAP")):
+        value = f"to_json({value})"
+    text = f"CAST({value} AS VARCHAR)"
+    if kind in FLOATS:  # pandas makes 17 a 17.0 as soon as one id is missing
+        whole = f"abs({value}) < 9e15 AND {value} = floor({value})"
+        text = f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE {text} END"
+    return text
 
 
 def _suffix(path: Path) -> str:
@@ -85,20 +105,9 @@ def _datasets(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
 
 
 def as_text_relation(connection: duckdb.DuckDBPyConnection, relation: str, but: str = "") -> str:
-    """Every column as text, except `but`; lists and structs as JSON text; whole floats without their `.0`."""
-    parts = []
-    for name, kind, *_ in connection.sql(f"DESCRIBE SELECT * FROM {relation}").fetchall():
-        value = quote(name)
-        if name == but:
-            parts.append(value)
-            continue
-        if "[" in kind or kind.startswith(("STRUCT", "MAP")):
-            value = f"to_json({value})"
-        text = f"CAST({value} AS VARCHAR)"
-        if kind in ("DOUBLE", "FLOAT"):  # pandas makes 17 a 17.0 as soon as one id is missing
-            whole = f"abs({value}) < 9e15 AND {value} = floor({value})"
-            text = f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE {text} END"
-        parts.append(f"{text} AS {quote(name)}")
+    """Every column as text, except `but`."""
+    kinds = connection.sql(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    parts = [quote(name) if name == but else f"{as_text(name, kind)} AS {quote(name)}" for name, kind, *_ in kinds]
     return f"(SELECT {', '.join(parts)} FROM {relation})"
 
 
