@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from .attention_recllm import KeyValues
 from .errors_recllm import RequestError
 from .fields_recllm import as_list, as_number
 from .modeling_recllm import RecllmModel
+from .prefix_recllm import Prefix
 from .processor_recllm import RecllmProcessor
 from .release_recllm import upload_release, write_release
 from .requests_recllm import Prepared, RequestReader
@@ -116,11 +116,10 @@ class Recommender:
             past = self._prefix(prepared)
             for begin in range(0, len(places), TOKENS):
                 tokens = example.events + places[begin : begin + TOKENS]
-                states, _ = self.model.after(past, self._batch(prepared, tokens, 0), start=example.events)
-                chunks.append(self.model.heads(states[0]))
+                chunks.append(self.model.heads(self.model.after(past, self._batch(prepared, tokens, 0))))
         return {n: torch.cat([c[n] for c in chunks]) for n in chunks[0]} if chunks else {}
 
-    def _prefix(self, prepared: Prepared) -> KeyValues:
+    def _prefix(self, prepared: Prepared) -> Prefix:
         """Keys and values of a request's profile and events, made once: retrieval, scores and nearness all go by them."""
         if prepared.past is None:
             example = prepared.example
@@ -130,7 +129,7 @@ class Recommender:
     def _batch(self, prepared: Prepared, tokens: np.ndarray, events: int) -> dict[str, torch.Tensor]:
         example = prepared.example.part(tokens, events)
         batch = self.processor.rows.collate([example], prepared.items, text_vectors=prepared.text_vectors)
-        return {n: v if n == "events" else v.to(self.model.device) for n, v in batch.items()}
+        return {n: v if n == "sizes" else v.to(self.model.device) for n, v in batch.items()}
 
     # ---- lists
 
@@ -223,9 +222,8 @@ class Recommender:
         """(W,) of length one: the state of the request's query token, projected."""
         example = prepared.example
         with torch.inference_mode():
-            past = self._prefix(prepared)
-            states, _ = self.model.after(past, self._batch(prepared, np.array([example.size - 1]), 0), start=example.events)
-            return normalize(self.model.query(states[0, 0]), dim=-1)
+            states = self.model.after(self._prefix(prepared), self._batch(prepared, np.array([example.size - 1]), 0))
+            return normalize(self.model.query(states[0]), dim=-1)
 
     def _values(self, prepared: Prepared, places: np.ndarray, name: str | None, otherwise: float) -> np.ndarray:
         """What each candidate is worth (c,): the `value` that came with it, else its value field, NaN where that is not known, and

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .attention_recllm import KeyValues
 from .catalogue_recllm import ItemTable
 from .errors_recllm import RequestError
 from .fields_recllm import as_number, as_text, declared_vectors, verbalise
 from .history_recllm import known_keys, listed, parse_time, read_history
+from .prefix_recllm import Prefix
 from .processing_recllm import Example, RowProcessor, Rows, Timeline
 from .relations_recllm import Paths
 from .timeline_recllm import known_at, visible, window_start
@@ -37,7 +37,7 @@ class Prepared:
     values: dict[str, float]  # what a candidate is worth, where the request says so (`value`), by item id
     paths: Paths | None  # the user's relations, where the schema has some
     self_row: int  # row of the user as an item, -1 for none
-    past: KeyValues | None = None  # the prefix, once the model has run over it
+    past: Prefix | None = None  # the prefix, once the model has run over it
 
 
 class RequestReader:
