@@ -1,14 +1,8 @@
 """What the encoder knows of a user, kept: the keys and values of a timeline, lengthened event by event, and a cache of many of them."""
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any
 
-import numpy as np
 import torch
-
-from .rows_recllm import TOKEN_PARTS, Example
 
 SLACK = 32  # tokens that a copied prefix can grow by before it is copied again
 
