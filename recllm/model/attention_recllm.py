@@ -165,8 +165,8 @@ def skip_unread(encoder: nn.Module) -> None:
     """
     for attention in encoder.modules():
         for names in KEY_VALUE:
-            found = [getattr(attention, name, None) for name in names]
-            if all(isinstance(module, nn.Module) for module in found):
+            found = [module for name in names if isinstance(module := getattr(attention, name, None), nn.Module)]
+            if len(found) == len(names):
                 attention.register_forward_pre_hook(_note, with_kwargs=True)
                 for module in found:
                     module.register_forward_pre_hook(_cut)

@@ -16,7 +16,7 @@ from .processing_recllm import Example, RowProcessor, Rows, Timeline
 from .relations_recllm import Paths
 from .timeline_recllm import known_at, visible, window_start
 
-KEYS = ("profile", "history", "history_before", "context", "candidates", "id")
+KEYS = ("profile", "history", "history_before", "context", "candidates", "id", "user")
 SOCIAL_KEYS = ("relations", "self")  # where the schema declares relations
 
 
@@ -37,6 +37,7 @@ class Prepared:
     values: dict[str, float]  # what a candidate is worth, where the request says so (`value`), by item id
     paths: Paths | None  # the user's relations, where the schema has some
     self_row: int  # row of the user as an item, -1 for none
+    user: str | None = None  # whose prefix may be kept; enters no score
     past: Prefix | None = None  # the prefix, once the model has run over it
 
 
@@ -76,7 +77,7 @@ class RequestReader:
         example = self.processor.build(tokens, window, asked, np.full(len(rows), count - start), items, paths)
         seen = {items.ids[row] for row in events.item}
         return Prepared(example, items, list(ids), rows[:-1], seen, moment, text_vectors, self._values(request), paths,
-                        self.index.get(as_text(request.get("self")) or "", -1))
+                        self.index.get(as_text(request.get("self")) or "", -1), as_text(request.get("user")))
 
     # ---- parts
 
