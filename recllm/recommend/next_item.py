@@ -103,7 +103,7 @@ def baseline_hits(config: Config, made: Setup, names: list[str], seeds: list[int
     groups, step = examples.groups, max(ROWS_AT_ONCE // len(made.log.items), 1)
     for begin in tqdm(range(0, len(rows), step), desc="baselines on the whole catalogue", delay=2, leave=False):
         chunk = rows[begin : begin + step]
-        examples.groups = groups[begin : begin + step]
+        examples.ask(groups[begin : begin + step])
         table = feature_table(examples)
         ranked = open_items(made.log, chunk, np.tile(np.arange(size), (len(chunk), 1)))
         for key, baseline in fitted.items():

@@ -127,7 +127,7 @@ def test_a_logged_item_scores_the_same_among_the_whole_catalogue(made, tables, f
         for row in group.row[::10]:
             chosen[np.flatnonzero(plain == row)[0]] = True
             groups.append(Group(group.user, group.start, np.full(items, row), np.arange(items), np.zeros(items, dtype=bool)))
-    examples.groups = groups
+    examples.ask(groups)
     whole = fitted[name].predict(feature_table(examples))
     at = np.arange(len(groups)) * items + made.log.item[plain[chosen]]
     # then the prediction of the item that was logged is that of the plain table
