@@ -23,8 +23,10 @@ TRAIN_SHARE = 0.8  # of the log, by time
 HOUR = 3_600_000
 CLICK, PURCHASE, CLIP = 4, 5, 600.0
 OUTCOMES: dict[str, dict[str, Any]] = {
-    "click": {"kind": "binary", "given": None}, "purchase": {"kind": "binary", "given": "click"}, "duration": {"kind": "duration", "given": None},
+    "click": {"kind": "binary", "given": None}, "purchase": {"kind": "binary", "given": "click"},
+    "duration": {"kind": "duration", "given": None},
 }  # fmt: skip
+BINARY = [name for name, spec in OUTCOMES.items() if spec["kind"] == "binary"]
 
 
 @dataclass
@@ -62,10 +64,11 @@ def read(folder: Path) -> Ratings:
     headers). Raises FileNotFoundError with the way to get them, ValueError for a file without the columns."""
     log, items = (_table(folder / f"ml-100k.{kind}", names) for kind, names in (
         ("inter", ["user_id", "item_id", "rating", "timestamp"]), ("item", ["item_id", "movie_title", "release_year", "class"])))
-    people = _table(folder / "ml-100k.user", ["user_id", "age", "gender", "occupation"]) if (folder / "ml-100k.user").is_file() else {}
+    asked = ["age", "gender", "occupation"]
+    people = _table(folder / "ml-100k.user", ["user_id", *asked]) if (folder / "ml-100k.user").is_file() else {}
     user_ids = list(dict.fromkeys(log["user_id"]))
     users, rows = ({name: code for code, name in enumerate(names)} for names in (user_ids, items["item_id"]))
-    known = {name: {field: people[field][k] for field in ("age", "gender", "occupation")} for k, name in enumerate(people.get("user_id", []))}
+    known = {name: {field: people[field][k] for field in asked} for k, name in enumerate(people.get("user_id", []))}
     fields = [{"title": title, "year": year, "release": _number(year), "genres": genres.split()}
               for title, year, genres in zip(items["movie_title"], items["release_year"], items["class"], strict=True)]
     user, item = np.array([users[u] for u in log["user_id"]]), np.array([rows[i] for i in log["item_id"]])

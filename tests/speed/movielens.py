@@ -116,6 +116,12 @@ class Movielens:
         rows = self.processor.rows(item, zeros + self.moment(user, n), zeros, {})
         return self.processor.build(self.profiles[user], events, rows, zeros + len(events.item))
 
+    def events(self, user: int, start: int, stop: int) -> Example:
+        """The events `start` to `stop` of a user alone, nothing asked."""
+        timeline = self.users[user].take(slice(start, stop))
+        nothing = Rows(**{name: getattr(timeline, name)[:0] for name in ROW_PARTS})
+        return self.processor.build(self.profiles[user], timeline, nothing, np.zeros(0, dtype=np.int64))
+
     # ---- training
 
     def windows(self, most: int | None = None) -> list[tuple[int, int, np.ndarray]]:
@@ -180,6 +186,7 @@ class Movielens:
         ids = self.tokenizer([self.text_of(*pair) for pair in pairs], truncation=True, max_length=length)["input_ids"]
         short = next((k for k, tokens in enumerate(ids) if len(tokens) < length), None)
         if short is not None:
-            raise ValueError(f"expected texts of {length} tokens, found {len(ids[short])} for user {pairs[short][0]} after {pairs[short][1]} "
-                             "events: choose users with more events")
+            user, n, _ = pairs[short]
+            found = len(ids[short])
+            raise ValueError(f"user {user} after {n} events: expected a text of {length} tokens, found {found}: take a longer history")
         return np.array(ids, dtype=np.int64)
