@@ -66,7 +66,10 @@ def core(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from tests.speed.core import core as measure
+    from tests.speed.fitted import missing
 
+    if not args.log.is_dir():
+        raise SystemExit(missing(args.log))
     torch.set_num_threads(args.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -134,11 +137,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     args = parser().parse_args()
-    try:
-        found = args.measure(args)
-    except FileNotFoundError as error:  # of the log that is measured on: it says how to get it
-        say(str(error))
-        return 1
+    found = args.measure(args)
     print(json.dumps(found, indent=1))
     return args.keep(args, found)
 

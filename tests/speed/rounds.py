@@ -49,13 +49,6 @@ def timed(call: Callable[[], object], device: torch.device, repeats: int = 1) ->
     return time.perf_counter() - started
 
 
-def latencies(call: Callable[[], object], device: torch.device, count: int) -> dict[str, float]:
-    """Seconds of single runs after two to warm up: median, 99th percentile (the slowest, for fewer than 100), and how many they were."""
-    for _ in range(2):
-        call()
-    return percentiles([timed(call, device) for _ in range(count)])
-
-
 def percentiles(seconds: list[float]) -> dict[str, float]:
     """{"p50", "p99", "requests"}; p99 is a measured value, no value between two."""
     return {"p50": float(np.quantile(seconds, 0.5)), "p99": float(np.quantile(seconds, 0.99, method="higher")), "requests": len(seconds)}
