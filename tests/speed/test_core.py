@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from scripts import benchmark
-from tests.speed import core, ours
-from tests.speed.encoder import bare
+from tests.speed import core, encoder, ours
 from tests.speed.tiny import SHAPE, write_log
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,8 +53,8 @@ def small(monkeypatch, tmp_path):
         monkeypatch.setattr(core, name, value)
     monkeypatch.setattr(ours, "BLOCK", 256)
     torch.manual_seed(0)
-    encoder = bare(SHAPE).eval()
-    monkeypatch.setattr(core, "load_encoder", lambda: (encoder, None))
+    thin = encoder.bare(SHAPE).eval()
+    monkeypatch.setattr(core, "load_encoder", lambda: (thin, None))
     return write_log(tmp_path / "ml-100k")
 
 
@@ -81,11 +81,28 @@ def test_a_prefix_that_is_extended_scores_as_one_that_was_computed(small):
     side = core.Ours(data, core.load_encoder()[0], 3, CPU, data.longest(200), windows=2)
     with torch.inference_mode():
         whole = side.served.prefix(side.ask(1, 51).context)
-        event = side._batch([data.events(side.user, 0, 51).part(ours.np.array([50]), 1)])
+        event = side._batch([data.events(side.user, 0, 51).part(np.array([50]), 1)])
         grown = side.served.after(side.prefix(50), event, start=50)[1]
     for pair, expected in zip(grown, whole, strict=True):
         for part, value in zip(pair, expected, strict=True):
             torch.testing.assert_close(part, value, atol=1e-5, rtol=1e-5)
+
+
+def test_without_the_package_the_encoder_has_its_shape(monkeypatch):
+    monkeypatch.setattr(encoder, "PACKAGE", "no_package_of_this_name")
+    model, tokenizer = encoder.load_encoder()
+    assert tokenizer is None
+    assert encoder.plain_of(model) == encoder.MINILM
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == 22.6  # MiniLM without its pooler
+
+
+def test_the_precision_of_cuda_reaches_every_path(small, monkeypatch):
+    """bfloat16 on CPU is slow and the same code."""
+    monkeypatch.setattr(ours, "precision", lambda device: torch.bfloat16)
+    side = core.Ours(core.Movielens(small, core.load_encoder()[0], None), core.load_encoder()[0], 3, CPU, 0, windows=2)
+    done = side.train_round(2_048), side.score(3, False), side.request(3, True), side.extend(50, 1), side.recompute(50, 1)
+    assert all(seconds > 0 for seconds, _ in done)
+    assert all(key.dtype == value.dtype == torch.bfloat16 for key, value in side.prefix(100))
 
 
 def test_a_training_round_moves_what_is_trained_and_lowers_the_loss(small):
@@ -121,7 +138,6 @@ def test_a_void_run_and_a_look_leave_no_file(share, rounds, status, written, tmp
 
 
 def test_the_command_says_how_to_get_a_log_that_is_missing(tmp_path):
-    ran = subprocess.run([sys.executable, "scripts/benchmark.py", "core", "--log", str(tmp_path / "none")], cwd=ROOT, text=True,
-                         capture_output=True)  # fmt: skip
-    assert ran.returncode == 1
-    assert "pip download --no-deps recbole" in ran.stderr and "Traceback" not in ran.stderr
+    args = benchmark.parser().parse_args(["core", "--log", str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match="pip download --no-deps recbole"):
+        args.measure(args)
