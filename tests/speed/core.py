@@ -1,7 +1,8 @@
 """The core against a flat text cross-encoder, on real MovieLens timelines: `scripts/benchmark.py core` writes the figures.
 
 Both sides have MiniLM's width and the same threads, and run in turn within each round. Bodies of 3 layers (shipped) and of 6 (as deep as
-the flat encoder) are measured; the named ratios are of 6 layers, but for `train_ratio`.
+the flat encoder) are measured; the named ratios are of 6 layers, but for `train_ratio`. Where nobody has the longest history asked for,
+the timelines of the longest two stand one behind the other.
 """
 
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def core(folder: Path, device: torch.device, rounds: int, say: Say) -> dict[str,
             "candidates_per_s": found.rate("flat"), "trained_per_s": found.rate("flat_train"),
             "candidates_per_s_by_batch": score_rates, "trained_per_s_by_batch": train_rates}
     return {**_headlines(found, scoring, sides), "padding": sides[SHIPPED].padding(budgets[SHIPPED]),
-            "pretrained": tokenizer is not None, "matmul_gflops": found.rate("matmul") / 1e9, "flat": flat,
+            "pretrained": tokenizer is not None, "events_of_the_timeline": len(data.users[user].item), "matmul_gflops": found.rate("matmul") / 1e9, "flat": flat,
             "layers": {str(k): _one_depth(found, side, k, budgets[k], device, say) for k, side in sides.items()},
             "rounds": rounds, "each_round": found.rates}
 
