@@ -55,7 +55,8 @@ def core(folder: Path, device: torch.device, rounds: int, say: Say) -> dict[str,
             "candidates_per_s": found.rate("flat"), "trained_per_s": found.rate("flat_train"),
             "candidates_per_s_by_batch": score_rates, "trained_per_s_by_batch": train_rates}
     return {**_headlines(found, scoring, sides), "padding": sides[SHIPPED].padding(budgets[SHIPPED]),
-            "pretrained": tokenizer is not None, "events_of_the_timeline": len(data.users[user].item), "matmul_gflops": found.rate("matmul") / 1e9, "flat": flat,
+            "pretrained": tokenizer is not None, "events_of_the_timeline": len(data.users[user].item),
+            "matmul_gflops": found.rate("matmul") / 1e9, "flat": flat,
             "layers": {str(k): _one_depth(found, side, k, budgets[k], device, say) for k, side in sides.items()},
             "rounds": rounds, "each_round": found.rates}
 
