@@ -168,7 +168,7 @@ class RowProcessor:
         parts = [slice(0, x.events) for x in examples], [slice(x.events, None) for x in examples]
         batch = {name: np.concatenate([getattr(x, name)[part] for kind in parts for x, part in zip(examples, kind, strict=True)])
                  for name in TOKEN_PARTS}
-        sizes = np.array([(len(x.profile), x.events, x.size - x.events) for x in examples], dtype=np.int64)
+        sizes = np.array([x.sizes for x in examples], dtype=np.int64)
         profile = np.concatenate([np.asarray(x.profile, dtype=np.int64) for x in examples])
         if self.texts:
             vectors = self.text_vectors if text_vectors is None else text_vectors

@@ -51,6 +51,11 @@ class Example:
     def size(self) -> int:
         return len(self.item)
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Tokens of profile, events, candidates."""
+        return len(self.profile), self.events, self.size - self.events
+
     def part(self, tokens: np.ndarray, events: int) -> "Example":
         """Some of the tokens, the first `events` of which are events."""
         taken = {name: getattr(self, name)[tokens] for name in TOKEN_PARTS}

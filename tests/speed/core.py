@@ -26,7 +26,8 @@ DEPTHS = (SHIPPED, DEEP)
 PREFIX, WINDOW, LONGEST = 100, 199, 800  # events: of the scored prefix, of the fullest window less one, of the longest history
 HISTORIES = (50, 100, 200, 400, LONGEST)
 REQUESTS = {100: 100, 1_000: 50, 10_000: 20}  # candidates -> single requests that are timed
-BUDGETS = (1_536, 3_072, 6_144)  # padded tokens of a training batch; the first is shipped
+BUDGETS = (1_536, 3_072, 6_144)  # tokens of a training batch; the first is shipped
+BLOCKS = (64, 128, 256, 512, 1_024, 2_048)  # candidates of one encoder call
 LEAST_FLAT = 0.45  # of matrix speed; below it the flat encoder is no fair opponent
 SCORED = ("score_100", "score_1000", "score_1000_cached", "request_100", "request_1000")
 TEXTS = 32
@@ -98,8 +99,8 @@ def _calls(side: Ours, layers: int, budget: int) -> dict[str, Call]:
     }  # fmt: skip
     found |= {f"extend_{n}": partial(side.extend, n) for n in (50, WINDOW, 400)}
     if layers == SHIPPED:  # collation does not know the depth
-        found["collate"] = partial(side.collate_round, budget)
-    return {f"{name}_{layers}" if name != "collate" else name: call for name, call in found.items()}
+        found |= {"collate": partial(side.collate_round, budget), "features": partial(side.features_round, budget)}
+    return {f"{name}_{layers}" if name not in ("collate", "features") else name: call for name, call in found.items()}
 
 
 def _headlines(found: Rounds, scoring: FlatScoring, sides: dict[int, Ours]) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _headlines(found: Rounds, scoring: FlatScoring, sides: dict[int, Ours]) -> d
         "extension_400_over_50": found.ratio(f"extend_50_{DEEP}", f"extend_400_{DEEP}"),
         "matmul_fraction": _fraction(found, f"score_1000_{DEEP}", sides[DEEP].flop(1_000, False) / 1_000),
         "flat_matmul_fraction": _fraction(found, "flat", scoring.flop),
-        "collate_events_per_s": found.rate("collate"),
+        "collate_events_per_s": found.rate("collate"), "features_and_collate_events_per_s": found.rate("features"),
     }  # fmt: skip
 
 
@@ -132,8 +133,10 @@ def _one_depth(found: Rounds, side: Ours, layers: int, budget: int, device: torc
     shares = {"matmul_fraction": _fraction(found, f"score_1000{each}", flop[False] / 1_000),
               "matmul_fraction_cached": _fraction(found, f"score_1000_cached{each}", flop[True] / 1_000),
               "tokens_per_s": speed * (1_000 + context), "share_of_peak": flop[False] * speed / top if top else None}
+    blocks = paired({str(size): partial(side.blocks, size) for size in BLOCKS}, 5)
     say(f"{layers} layers: single requests")
-    return {"ratio_to_flat": to_flat, "per_s": rates, **shares, "training_batch_tokens": budget, "seconds_of_a_request": _requests(side),
+    return {"ratio_to_flat": to_flat, "per_s": rates, **shares, "training_batch_tokens": budget,
+            "candidates_per_s_by_block": {size: blocks.rate(size) for size in map(str, BLOCKS)}, "seconds_of_a_request": _requests(side),
             "append_ratio": found.ratio(f"extend_{WINDOW}{each}", f"recompute{each}"),
             "extension_400_over_50": found.ratio(f"extend_50{each}", f"extend_400{each}"),
             "bytes_per_cached_prefix": {str(n): side.prefix_bytes(n) for n in (PREFIX, WINDOW)}, "by_history": _histories(side)}

@@ -6,24 +6,25 @@ copies to the device are paid for.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from recllm.model.configuration_recllm import RecllmConfig
+from recllm.model.engine_recllm import BLOCK
 from recllm.model.modeling_recllm import RecllmModel
+from recllm.model.packing_recllm import padded, plan
+from recllm.model.prefix_recllm import Prefix
 from recllm.model.processing_recllm import Example
-from recllm.model.timeline_recllm import visible, window_start
-from tests.speed.encoder import merge_lora, plain_of
+from recllm.model.timeline_recllm import visible
+from tests.speed.encoder import plain_of
 from tests.speed.fitted import BINARY, OUTCOMES
 from tests.speed.matmul import Shape, context_keys, precision
 from tests.speed.movielens import Movielens, Scored
 from tests.speed.ours_loss import loss_of
 from tests.speed.rounds import timed
 
-BLOCK = 1024  # candidates of one call
 WINDOWS = 64  # training examples of a round, about 5,000 impressions
 TOP = 10
 
@@ -58,9 +59,8 @@ class Ours:
     def __init__(self, data: Movielens, encoder: nn.Module, layers: int, device: torch.device, user: int, windows: int = WINDOWS) -> None:
         self.data, self.device, self.user, self.dtype = data, device, user, precision(device)
         config = config_of(data, encoder, layers)
-        self.served, self.trained = self._model(config, encoder), self._model(config, encoder)
-        merge_lora(self.served.body)
-        self.served.eval()
+        self.trained = self._model(config, encoder)
+        self.served = self._model(config, encoder).eval().merged()
         self.trained.train()
         own = [p for p in self.trained.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(own, lr=1e-4, fused=device.type == "cuda")
@@ -69,7 +69,7 @@ class Ours:
         plain = plain_of(encoder)
         self.shape = Shape(layers, plain["hidden_size"], plain["intermediate_size"])
         self.asked: dict[tuple[int, int], Asked] = {}
-        self.kept: dict[int, Any] = {}  # prefixes by number of events
+        self.kept: dict[int, Prefix] = {}  # by number of events before the request
 
     def _model(self, config: RecllmConfig, encoder: nn.Module) -> RecllmModel:
         model = RecllmModel(config)
@@ -82,13 +82,14 @@ class Ours:
     def _batch(self, examples: list[Example]) -> dict[str, torch.Tensor]:
         """Collated, on the device, in its precision."""
         batch = self.data.processor.collate(examples)
-        moved = {name: value if name == "events" else value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        moved = {name: value if name == "sizes" else value.to(self.device, non_blocking=True) for name, value in batch.items()}
         return {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in moved.items()}
 
-    def _blocks(self, example: Example) -> list[dict[str, torch.Tensor]]:
-        """The candidates of an example of one request, without its query token."""
-        places = range(example.events, example.size - 1, BLOCK)
-        return [self._batch([example.part(np.arange(k, min(k + BLOCK, example.size - 1)), 0)]) for k in places]
+    def _blocks(self, example: Example, size: int | None = None) -> list[dict[str, torch.Tensor]]:
+        """The candidates of an example of one request, without its query token, in blocks of the shipped size unless another is given."""
+        candidates = np.arange(example.events, example.size - 1)
+        blocks = -(-len(candidates) // (size or BLOCK[self.device.type]))
+        return [self._batch([example.part(block, 0)]) for block in np.array_split(candidates, blocks)]
 
     def drawn(self, candidates: int) -> np.ndarray:
         """Item rows: all different as long as the catalogue has so many, the same at every call."""
@@ -104,7 +105,7 @@ class Ours:
             self.asked[candidates, n] = Asked(context, self._blocks(example), example.events, seen, candidates)
         return self.asked[candidates, n]
 
-    def prefix(self, n: int) -> Any:
+    def prefix(self, n: int) -> Prefix:
         """Keys and values of the window that a request after n events uses, made once."""
         if n not in self.kept:
             self.kept[n] = self.served.prefix(self.ask(1, n).context)
@@ -121,9 +122,15 @@ class Ours:
         def run() -> None:
             past = ready if cached else self.served.prefix(asked.context)
             for block in asked.blocks:
-                self.served.heads(self.served.after(past, block, start=asked.events)[0])
+                self.served.heads(self.served.after(past, block))
 
         return timed(run, self.device, repeats), float(candidates * repeats)
+
+    @torch.inference_mode()
+    def blocks(self, size: int, candidates: int = 2048, n: int = 100) -> tuple[float, float]:
+        """(seconds, candidates scored) after a cached prefix, in blocks of another size."""
+        ready, blocks = self.prefix(n), self._blocks(self.data.example(self.user, n, self.drawn(candidates)), size)
+        return timed(lambda: [self.served.heads(self.served.after(ready, block)) for block in blocks], self.device), float(candidates)
 
     def flop(self, candidates: int, cached: bool, n: int = 100) -> float:
         """Useful operations of one `score`: linear layers of the body and visible keys, no token features, no heads."""
@@ -143,7 +150,7 @@ class Ours:
                 past = self.served.prefix(self._batch([example.part(np.arange(example.events), example.events)]))
             click = []
             for block in self._blocks(example):
-                raw = self.served.heads(self.served.after(past, block, start=example.events)[0])
+                raw = self.served.heads(self.served.after(past, block))
                 click.append(self.served.heads.predictions(raw, "duration")["click"].flatten())
             torch.cat(click).topk(min(TOP, candidates)).indices.cpu()
 
@@ -151,41 +158,37 @@ class Ours:
 
     # ---- the prefix
 
+    def events(self, begin: int, end: int) -> dict[str, torch.Tensor]:
+        """The user's events begin to end in a window that starts at their first one, as long as the encoder's positions last."""
+        return self._batch([self.data.events(self.user, 0, end).part(np.arange(begin, end), end - begin)])
+
     @torch.inference_mode()
     def extend(self, n: int, repeats: int = 20) -> tuple[float, float]:
-        """(seconds, extensions) of the cached window of n events by one more."""
-        start = self._start(n)
-        whole = self.data.events(self.user, start, n + 1)
-        batch, past = self._batch([whole.part(np.array([n - start]), 1)]), self.prefix(n)
-        return timed(lambda: self.served.after(past, batch, start=n - start), self.device, repeats), float(repeats)
+        """(seconds, extensions) of a cached window of n events, one event after the other; the copy that the first one needs included."""
+        begun, batches = self.served.prefix(self.events(0, n)), [self.events(k, k + 1) for k in range(n, n + repeats)]
+
+        def run() -> None:
+            prefix = begun
+            for batch in batches:
+                prefix = self.served.extend(prefix, batch)
+
+        return timed(run, self.device), float(repeats)
 
     @torch.inference_mode()
     def recompute(self, n: int, repeats: int = 3) -> tuple[float, float]:
         """(seconds, prefixes) of computing the same n + 1 events anew."""
-        batch = self._batch([self.data.events(self.user, self._start(n), n + 1)])
+        batch = self.events(0, n + 1)
         return timed(lambda: self.served.prefix(batch), self.device, repeats), float(repeats)
-
-    def _start(self, n: int) -> int:
-        """First event of the window before the extension, which is where the window stays unless the new event moves it."""
-        return int(window_start(n, self.data.processor.spec["stride"], self.data.processor.spec["overlap"]))
 
     def prefix_bytes(self, n: int) -> int:
         """Bytes of a cached prefix."""
-        return sum(part.nbytes for pair in self.prefix(n) for part in pair)
+        return self.prefix(n).bytes
 
     # ---- training
 
     def plan(self, budget: int) -> list[list[int]]:
-        """Places of the windows of each batch of at most `budget` padded tokens, by length, as recllm/feed/batches.py plans them."""
-        sizes = [(x.events, x.size - x.events) for x in self.examples]
-        room = int(self.data.processor.spec["profile_tokens"])
-        batches: list[list[int]] = [[]]
-        for k in sorted(range(len(sizes)), key=lambda k: sum(sizes[k])):
-            wider = [max(part) for part in zip(*(sizes[j] for j in [*batches[-1], k]), strict=True)]
-            if batches[-1] and (len(batches[-1]) + 1) * (sum(wider) + room) > budget:
-                batches.append([])
-            batches[-1].append(k)
-        return batches
+        """Places of the windows of each batch of at most `budget` tokens."""
+        return [batch.tolist() for batch in plan(np.array([x.sizes for x in self.examples]), budget, None)]
 
     def train_round(self, budget: int) -> tuple[float, float]:
         """(seconds, impressions trained on) of one pass over the windows: features, batches, forward, backward, clipping, step."""
@@ -200,14 +203,25 @@ class Ours:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def features_round(self, budget: int) -> tuple[float, float]:
+        """(seconds, events) from rows of the log to the tensors of batches: features, then collation."""
+        collate = self.data.processor.collate
+        seconds = timed(lambda: [collate([self.data.build(*self.windows[k]).example for k in places]) for places in self.plan(budget)],
+                        torch.device("cpu"))
+        return seconds, float(sum(x.events for x in self.examples))
+
     def collate_round(self, budget: int) -> tuple[float, float]:
         """(seconds, events) from built examples to the tensors of their batches; candidates are carried along uncounted."""
         collate = self.data.processor.collate
         seconds = timed(lambda: [collate([self.examples[k] for k in places]) for places in self.plan(budget)], torch.device("cpu"))
         return seconds, float(sum(x.events for x in self.examples))
 
-    def padding(self, budget: int) -> float:
-        """Share of a batch's tokens that are padding, over all batches of a pass."""
+    def padding(self, budget: int) -> dict[str, float]:
+        """Share of padding among the tokens of a batch, which are what linear layers see, and among the pairs of query and key that its
+        attention computes, over all batches of a pass."""
         batches = [self.data.processor.collate([self.examples[k] for k in places]) for places in self.plan(budget)]
-        real = sum(int((b["kind"] >= 0).sum() + b["profile_mask"].sum()) for b in batches)
-        return 1 - real / sum(b["kind"].numel() + b["profile_mask"].numel() for b in batches)
+        sizes = [batch["sizes"].numpy() for batch in batches]
+        real = [float((size.sum(1) * size[:, :2].sum(1)).sum()) for size in sizes]
+        computed = sum(padded(size, self.device.type) * pairs for size, pairs in zip(sizes, real, strict=True))
+        tokens = sum(len(batch["position"]) for batch in batches)
+        return {"tokens": 1 - sum(sum(x.sizes) for x in self.examples) / tokens, "pairs": 1 - sum(real) / computed}

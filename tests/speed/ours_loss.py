@@ -11,25 +11,24 @@ from tests.speed.fitted import BINARY
 from tests.speed.movielens import Scored
 
 RETRIEVAL = 0.1  # weight of the sampled softmax, as shipped
-Index = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass
 class Places:
-    """Where the candidates (N) and queries (Q) of a batch stand in its candidate stream, and which query asks for which candidate."""
+    """Where the candidates (N) and queries (Q) of a batch stand among the model's outputs, and which query asks for which candidate."""
 
-    candidates: Index
-    queries: Index
+    candidates: np.ndarray
+    queries: np.ndarray
     query_of: np.ndarray  # (N,) int64
 
     @classmethod
     def of(cls, scored: list[Scored]) -> "Places":
         sizes = np.array([len(x.labels) for x in scored])
         asked = np.array([len(x.request) for x in scored]) - sizes
-        row, before = np.arange(len(scored)), np.cumsum(asked) - asked
-        candidates = np.repeat(row, sizes), np.concatenate([np.arange(c) for c in sizes])
-        queries = np.repeat(row, asked), np.concatenate([np.arange(c, c + q) for c, q in zip(sizes, asked, strict=True)])
-        return cls(candidates, queries, np.concatenate([x.request[:c] + b for x, c, b in zip(scored, sizes, before, strict=True)]))
+        is_query = np.repeat(np.tile([False, True], len(scored)), np.stack([sizes, asked], axis=1).ravel())
+        before = np.cumsum(asked) - asked
+        return cls(np.flatnonzero(~is_query), np.flatnonzero(is_query),
+                   np.concatenate([x.request[:c] + b for x, c, b in zip(scored, sizes, before, strict=True)]))
 
 
 def loss_of(model: RecllmModel, out: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], scored: list[Scored]) -> torch.Tensor:
@@ -46,7 +45,7 @@ def loss_of(model: RecllmModel, out: dict[str, torch.Tensor], batch: dict[str, t
     each = cross_entropy(raw["duration_logits"], bins, reduction="none")
     total = total + torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
     scores = normalize(query[places.queries], dim=-1) @ normalize(out["content"], dim=-1).T * model.query_scale.exp()
-    item = batch["item"][:, int(batch["events"]) :][places.candidates]
+    item = batch["item"][-len(query) :][places.candidates]
     retrieval = cross_entropy(scores[torch.from_numpy(places.query_of).to(query.device)], item, reduction="none")
     clicked = y[:, 0] == 1
     return total + RETRIEVAL * torch.where(clicked, retrieval, 0.0).sum() / clicked.sum().clamp(min=1)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -51,7 +50,7 @@ def small(monkeypatch, tmp_path):
     for name, value in {"REQUESTS": {3: 2}, "BUDGETS": (512, 2_048), "TEXTS": 2, "TOKENS": 24, "SCORING_SIZES": (1, 2),
                         "TRAINING_SIZES": (1, 2), "LONGEST": 500, "HISTORIES": (50, 500)}.items():  # fmt: skip
         monkeypatch.setattr(core, name, value)
-    monkeypatch.setattr(ours, "BLOCK", 256)
+    monkeypatch.setitem(ours.BLOCK, "cpu", 256)
     torch.manual_seed(0)
     thin = encoder.bare(SHAPE).eval()
     monkeypatch.setattr(core, "load_encoder", lambda: (thin, None))
@@ -63,7 +62,7 @@ def test_a_run_gives_every_figure(small):
     named = ("score_ratio_100", "score_ratio_1000", "train_ratio", "train_ratio_6_layers", "append_ratio", "extension_400_over_50",
              "matmul_fraction", "flat_matmul_fraction", "collate_events_per_s")  # fmt: skip
     assert all(found[name] > 0 for name in named)
-    assert 0 <= found["padding"] < 1
+    assert found["padding"]["tokens"] == 0 and 0 <= found["padding"]["pairs"] < 0.5
     assert set(found["layers"]) == {"3", "6"}
     for depth in found["layers"].values():
         assert {"cold", "cached"} == set(depth["seconds_of_a_request"]["3"])
@@ -81,10 +80,9 @@ def test_a_prefix_that_is_extended_scores_as_one_that_was_computed(small):
     side = core.Ours(data, core.load_encoder()[0], 3, CPU, data.longest(200), windows=2)
     with torch.inference_mode():
         whole = side.served.prefix(side.ask(1, 51).context)
-        event = side._batch([data.events(side.user, 0, 51).part(np.array([50]), 1)])
-        grown = side.served.after(side.prefix(50), event, start=50)[1]
-    for pair, expected in zip(grown, whole, strict=True):
-        for part, value in zip(pair, expected, strict=True):
+        grown = side.served.extend(side.prefix(50), side.events(50, 51))
+    for layer in range(whole.layers):
+        for part, value in zip(grown.read(layer, torch.float32), whole.read(layer, torch.float32), strict=True):
             torch.testing.assert_close(part, value, atol=1e-5, rtol=1e-5)
 
 
@@ -102,7 +100,7 @@ def test_the_precision_of_cuda_reaches_every_path(small, monkeypatch):
     side = core.Ours(core.Movielens(small, core.load_encoder()[0], None), core.load_encoder()[0], 3, CPU, 0, windows=2)
     done = side.train_round(2_048), side.score(3, False), side.request(3, True), side.extend(50, 1), side.recompute(50, 1)
     assert all(seconds > 0 for seconds, _ in done)
-    assert all(key.dtype == value.dtype == torch.bfloat16 for key, value in side.prefix(100))
+    assert side.prefix(100).buffer.made.dtype == torch.bfloat16
 
 
 def test_a_training_round_moves_what_is_trained_and_lowers_the_loss(small):
