@@ -24,6 +24,11 @@ class Rows:
     def take(self, index: Any) -> Self:
         return type(self)(**{name: value[index] for name, value in vars(self).items()})
 
+    def of_items(self, item: np.ndarray) -> "Rows":
+        """The one moment of this one row for items (n,): views of it, to be read only."""
+        once = {name: getattr(self, name) for name in ROW_PARTS[1:]}
+        return Rows(item, **{name: np.broadcast_to(value, (len(item), *value.shape[1:])) for name, value in once.items()})
+
 
 @dataclass
 class Timeline(Rows):
