@@ -92,6 +92,7 @@ class ItemCounts:
 
     def __post_init__(self) -> None:
         self.key = (self.row << 32) + self.end // self.period
+        self.latest = max(self.last, int(self.end.max(initial=0)))
 
     def read(self, row: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Sums (n, 1 + 2k) of item rows (n,) in the last period closed by each time (n,); zeros for items without any.
@@ -103,15 +104,17 @@ class ItemCounts:
         safe = np.maximum(found, 0)
         if len(self.key) == 0:
             return np.zeros((len(row), self.sums.shape[1]))
-        hit = (found >= 0) & (self.row[safe] == row)
-        return np.where(hit[:, None], self.sums[safe], 0.0)
+        sums = self.sums[safe]
+        sums[(found < 0) | (self.row[safe] != row)] = 0.0
+        return sums
 
-    def recent(self, row: np.ndarray, time: np.ndarray, span: int) -> np.ndarray:
+    def recent(self, row: np.ndarray, time: np.ndarray, span: int, now: np.ndarray | None = None) -> np.ndarray:
         """Sums (n, 1 + 2k) of the periods that closed within `span` ms before the last one closed by each time (n,); past the end of the
-        log the last days that it knows."""
-        time = np.minimum(time, max(self.last, int(self.end.max(initial=0))))
+        log the last days that it knows. `now` is what `read` gives for these rows, where that is at hand."""
+        now = self.read(row, time) if now is None else now  # no period ends after the end of the log: nothing to limit here
+        time = np.minimum(time, self.latest)
         # sums of seconds may round to just below 0
-        return np.maximum(self.read(row, time) - self.read(row, time - span), 0.0)
+        return np.maximum(now - self.read(row, time - span), 0.0)
 
     def save(self, folder: Path) -> None:
         # safetensors writes the memory as it lies: a column-major array would come back scrambled, in silence

@@ -78,7 +78,7 @@ class Recommender:
         prepared = [self._read(request, place) for place, request in enumerate(requests)]
         found = []
         for p in prepared:
-            found.append({"item_id": p.ids, **(self._score(p, np.arange(len(p.ids))) if p.ids else {})})
+            found.append({"item_id": list(p.ids), **(self._score(p, np.arange(len(p.ids))) if p.ids else {})})
             p.past = None  # megabytes a request, of which there may be thousands
         return found
 

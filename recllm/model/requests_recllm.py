@@ -15,6 +15,7 @@ from .fields_recllm import as_number, as_text, declared_vectors, verbalise
 from .history_recllm import known_keys, listed, parse_time, read_history
 from .processing_recllm import Example, RowProcessor, Rows, Timeline
 from .relations_recllm import Paths
+from .rows_recllm import OpenExample
 from .timeline_recllm import known_at, visible, window_start
 
 KEYS = ("profile", "history", "history_before", "context", "candidates", "id")
@@ -23,7 +24,8 @@ SOCIAL_KEYS = ("relations", "self")  # where the schema declares relations
 
 @dataclass
 class Prepared:
-    """One request, checked and encoded: `example` holds the candidates in `ids`' order, then one query token.
+    """One request, checked and encoded: `example` holds the candidates in `ids`' order, then one query token; those of a request for the
+    whole catalogue are built when `Example.part` is asked for them.
 
     `items` is the catalogue, followed by the items that came with the request. `time` is UTC ms.
     """
@@ -71,11 +73,15 @@ class RequestReader:
         start = self._start(count, request.get("history_before"))
         window = events.take(slice(start, count))
         once = self._rows(np.array([-1]), np.array([moment]), np.array([offset]), {k: [v] for k, v in context.items()}, texts)
-        asked = once.of_items(np.append(rows, -1))  # the last is the query
         text = verbalise({n: profile.get(n) for n in self.processor.spec["profile"]})
         tokens = self.tokenize(text, int(self.processor.spec["profile_tokens"]))
         paths = self._paths(request)
-        example = self.processor.build(tokens, window, asked, np.full(len(rows) + 1, count - start), items, paths)
+
+        def build(asked: np.ndarray) -> Example:
+            moment_of = once.of_items(np.append(asked, -1))  # the last is the query
+            return self.processor.build(tokens, window, moment_of, np.full(len(asked) + 1, count - start), items, paths)
+
+        example = build(rows) if request.get("candidates") is not None else OpenExample(**vars(build(rows[:0])), rows=rows, build=build)
         return Prepared(example, items, ids, rows, events.item, moment, text_vectors, values, paths,
                         self.index.get(as_text(request.get("self")) or "", -1))
 
@@ -128,14 +134,12 @@ class RequestReader:
         values: dict[str, float] = {}
         if given is None:
             return self.processor.items.ids, np.arange(len(self.processor.items)), new, values
-        ids, rows, place = list(given), [0] * len(given), dict[str, int]()
-        for k, candidate in enumerate(given):
-            row = self.index.get(candidate) if type(candidate) is str else None
-            if row is None:  # more than the id of an item of the catalogue
-                item = ids[k] = self._described(candidate, new, values)
-                row = self.index.get(item)
-                row = place.setdefault(item, len(self.processor.items) + len(place)) if row is None else row
-            rows[k] = row
+        ids, place = list(given), dict[str, int]()
+        rows = [self.index.get(candidate) if type(candidate) is str else None for candidate in given]
+        for k in [k for k, row in enumerate(rows) if row is None]:  # more than the id of an item of the catalogue
+            item = ids[k] = self._described(given[k], new, values)
+            row = self.index.get(item)
+            rows[k] = place.setdefault(item, len(self.processor.items) + len(place)) if row is None else row
         return ids, np.array(rows, dtype=np.int64), new, values
 
     def _described(self, candidate: Any, new: dict[str, dict[str, Any]], values: dict[str, float]) -> str:
