@@ -6,53 +6,32 @@ import numpy as np
 import torch
 
 from recllm.feed.examples import Examples
+from recllm.model.packing_recllm import plan
 
-CHUNK = 64  # batches' worth of examples that are sorted by length together: little padding, yet a new mix every epoch
+__all__ = ["Batch", "load", "plan"]
 
 
 @dataclass
 class Batch:
-    """Tensors of one process's share of a global batch. C candidate-stream tokens; labels are NaN for unknown, padding, queries."""
+    """Tensors of one process's share of a global batch: C candidates and queries, one example behind the other. Labels are NaN for unknown
+    and for queries."""
 
     inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor  # (B, C, o)
-    weight: torch.Tensor  # (B, C)
-    request: torch.Tensor  # (B, C) request code, of candidates and queries; -1 for padding
-    time: torch.Tensor  # (B, C) int64 ms of each row; 0 for padding
-    position: torch.Tensor  # (B, C) int64 show position from 1; 0 for unknown, padding, queries
+    labels: torch.Tensor  # (C, o)
+    weight: torch.Tensor  # (C,)
+    example: torch.Tensor  # (C,) place of the example in the share
+    request: torch.Tensor  # (C,) request code, of candidates and queries
+    time: torch.Tensor  # (C,) int64 ms of each row
+    position: torch.Tensor  # (C,) int64 show position from 1; 0 for unknown, queries
     total: torch.Tensor  # (o,) known labels in the whole global batch, weighted
     scored: torch.Tensor  # (U,) bool, which of the inputs' distinct items are scored anywhere in the global batch
     clicks: torch.Tensor  # () positives of the first binary outcome in the whole global batch
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return Batch(inputs={k: v if k == "events" else v.to(device) for k, v in self.inputs.items()}, **moved)
-
-
-def plan(sizes: np.ndarray, profile: int, budget: int, key: list[int] | None) -> list[np.ndarray]:
-    """Example indices of each global batch: `sizes` (n, 2) events and candidates, `budget` padded tokens a batch.
-
-    With `key` (seed, epoch) the order is shuffled; without, examples come by length. Nothing depends on the number of processes.
-    """
-    total = sizes.sum(1) + profile
-    rng = np.random.default_rng(key) if key is not None else None
-    order = rng.permutation(len(sizes)) if rng is not None else np.arange(len(sizes))
-    step = max(int(CHUNK * budget / max(total.mean(), 1)), 1) if len(sizes) else 1
-    batches: list[np.ndarray] = []
-    for begin in range(0, len(order), step):
-        part = order[begin : begin + step]
-        part = part[np.argsort(total[part], kind="stable")]
-        current: list[int] = []
-        widest = np.zeros(2, dtype=np.int64)
-        for index in part:
-            wider = np.maximum(widest, sizes[index])
-            if current and (len(current) + 1) * (int(wider.sum()) + profile) > budget:
-                batches.append(np.array(current))
-                current, wider = [], sizes[index]
-            current.append(int(index))
-            widest = wider
-        batches.append(np.array(current))
-    return [batches[i] for i in rng.permutation(len(batches))] if rng is not None else batches
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        # sizes decide shapes: on the CPU they cost no wait for the device
+        inputs = {k: v if k == "sizes" else v.to(device, non_blocking=True) for k, v in self.inputs.items()}
+        return Batch(inputs=inputs, **moved)
 
 
 def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -> Batch:
@@ -60,30 +39,28 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
     mine = batch[rank::ranks]
     empty = len(mine) == 0
     mine = batch[:1] if empty else mine
-    built = [examples[int(i)] for i in mine]
     everywhere = examples.scored(batch)
-    inputs = examples.processor.collate(built, also=everywhere)
-    events, tokens = int(inputs["events"]), inputs["n"].shape[1]
-    b, c, names = len(mine), tokens - events, examples.names
-    labels, weight = np.full((b, c, len(names)), np.nan), np.zeros((b, c))
-    request, time, position = (np.full((b, c), fill, dtype=np.int64) for fill in (-1, 0, 0))
-    for k, index in enumerate(mine):
-        group = examples.groups[int(index)]
-        y, w, asked = examples.targets(int(index))
-        n = len(group.row)
-        codes, first = np.unique(asked, return_index=True)
-        queries = slice(n, n + len(codes))
-        request[k, :n], request[k, queries] = asked, codes
-        position[k, :n] = examples.positions(int(index))
-        moments = examples.timeline.time[group.row]
-        time[k, :n], time[k, queries] = moments, moments[first]
-        if not empty:
-            labels[k, :n], weight[k, :n] = y, w
-    total, clicks = np.zeros(len(names)), 0.0
+    inputs = examples.processor.collate([examples[int(i)] for i in mine], also=everywhere)
+    parts = [_targets(examples, int(index), empty) for index in mine]
+    labels, weight, request, time, position = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    total, clicks = np.zeros(len(examples.names)), 0.0
     for index in batch:
         y, w, _ = examples.targets(int(index))
         total += (~np.isnan(y) * w[:, None]).sum(0)
         clicks += float((y[:, examples.click] == 1).sum())
-    return Batch(inputs, torch.from_numpy(labels).float(), torch.from_numpy(weight).float(), torch.from_numpy(request),
+    return Batch(inputs, torch.from_numpy(labels).float(), torch.from_numpy(weight).float(),
+                 torch.repeat_interleave(torch.arange(len(mine)), inputs["sizes"][:, 2]), torch.from_numpy(request),
                  torch.from_numpy(time), torch.from_numpy(position), torch.from_numpy(total).float(),
                  torch.from_numpy(np.isin(inputs["item_row"].numpy(), everywhere)), torch.tensor(clicks))
+
+
+def _targets(examples: Examples, index: int, empty: bool) -> tuple[np.ndarray, ...]:
+    """(labels, weight, request, time, position) of an example's candidates, then of its queries; nothing is known of an `empty` one."""
+    group = examples.groups[index]
+    y, w, asked = examples.targets(index)
+    codes, first = np.unique(asked, return_index=True)
+    moments, more = examples.timeline.time[group.row], len(codes)
+    labels = np.concatenate([np.full_like(y, np.nan) if empty else y, np.full((more, y.shape[1]), np.nan)])
+    weight = np.concatenate([np.zeros_like(w) if empty else w, np.zeros(more)])
+    return (labels, weight, np.concatenate([asked, codes]), np.concatenate([moments, moments[first]]),
+            np.concatenate([examples.positions(index), np.zeros(more, dtype=np.int64)]))

@@ -51,11 +51,15 @@ class Examples:
         limit = int(processor.spec["profile_tokens"])
         self.profiles = [list(ids) for ids in tokenizer(texts, truncation=True, max_length=limit)["input_ids"]]
         self.relations = UserRelations(log, processor) if log.relations is not None else None
-        self.groups = self._groups(np.asarray(rows, dtype=np.int64))
-        self.sizes = np.array([self._size(g) for g in self.groups], dtype=np.int64).reshape(-1, 2)
+        self.ask(self._groups(np.asarray(rows, dtype=np.int64)))
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    def ask(self, groups: list[Group]) -> None:
+        """Let these groups be the examples."""
+        self.groups = groups
+        self.sizes = np.array([self._size(g) for g in groups], dtype=np.int64).reshape(-1, 3)
 
     def scored(self, batch: np.ndarray) -> np.ndarray:
         """Distinct items scored anywhere in a global batch: every process contrasts its queries with all of them."""
@@ -79,9 +83,10 @@ class Examples:
                 groups.append(Group(int(log.user[row[low]]), int(start[low]), row[part], item[part], sampled[part]))
         return groups
 
-    def _size(self, group: Group) -> tuple[int, int]:
-        """(events, candidate-stream tokens)."""
-        return int(self.visible(group).max()), len(group.row) + len(np.unique(self.log.request[group.row]))
+    def _size(self, group: Group) -> tuple[int, int, int]:
+        """Tokens of (profile, events, candidates and queries)."""
+        tokens = len(group.row) + len(np.unique(self.log.request[group.row]))
+        return len(self.profiles[group.user]), int(self.visible(group).max()), tokens
 
     def visible(self, group: Group) -> np.ndarray:
         """How many events of the window each row sees (c,)."""

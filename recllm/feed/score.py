@@ -32,15 +32,15 @@ def score(model: nn.Module, examples: Examples, budget: int, device: torch.devic
     model.eval()
     mine = np.arange(len(examples))[rank::ranks]
     parts: dict[int, dict[str, torch.Tensor]] = {}
-    profile = int(examples.processor.spec["profile_tokens"])
-    batches = plan(examples.sizes[mine], profile, budget, None) if len(mine) else []
+    batches = plan(examples.sizes[mine], budget, None) if len(mine) else []
     with torch.inference_mode():
         for batch in tqdm(batches, desc="scoring", delay=2, leave=False, disable=not progress or rank > 0):
             loaded = load(examples, mine[batch]).to(device)
             out = model(**loaded.inputs)
             raw = {n: v.float().cpu() for n, v in out.items() if n not in ("query", "content")}
-            for k, index in enumerate(mine[batch]):
-                parts[int(index)] = {n: v[k, : len(examples.groups[int(index)].row)] for n, v in raw.items()}
+            begins = np.cumsum(examples.sizes[mine[batch], 2]) - examples.sizes[mine[batch], 2]
+            for begin, index in zip(begins.tolist(), mine[batch].tolist(), strict=True):
+                parts[index] = {n: v[begin : begin + len(examples.groups[index].row)] for n, v in raw.items()}
     model.train(was_training)
     groups = [examples.groups[int(i)] for i in mine]
     targets = [examples.targets(int(i)) for i in mine]

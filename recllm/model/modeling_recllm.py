@@ -1,5 +1,6 @@
 """The model: a frozen text tower, a body with LoRA that reads timelines, and heads on the candidate's state (DESIGN 5)."""
 
+import copy
 from typing import Any
 
 import torch
@@ -7,10 +8,12 @@ from torch import nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from .attention_recllm import NAME, KeyValues, Layout, timeline_mask
+from .attention_recllm import NAME, After, Done, Growing, Layout, Packed, see, skip_unread
 from .configuration_recllm import RecllmConfig
 from .errors_recllm import ReleaseError
 from .heads_recllm import Heads
+from .lora_recllm import merged
+from .prefix_recllm import Prefix
 from .tokens_recllm import TokenEncoder
 
 try:
@@ -49,6 +52,7 @@ class RecllmModel(PreTrainedModel):
                 raise ReleaseError("this release holds LoRA adapters and peft is not installed: pip install peft, or load a merged release")
             lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=["query", "key", "value", "dense"])
             inject_adapter_in_model(lora, self.body)
+        skip_unread(self.body)
         for name, parameter in self.named_parameters():
             pretrained = name.startswith(("tower.", "body."))
             parameter.requires_grad = not pretrained or "lora_" in name
@@ -79,6 +83,21 @@ class RecllmModel(PreTrainedModel):
         self.tower.eval()
         return self
 
+    # ---- for inference
+
+    def version(self) -> int:
+        """A number that changes whenever a weight is changed in place, by a step of training or by loading."""
+        return sum(weight._version for weight in self.parameters())
+
+    def merged(self) -> "RecllmModel":
+        """This model with its adapters added into copies of the body's weights, for inference: a sixth of the body's time less. Everything
+        else is shared. Without adapters it is the model itself."""
+        if not self.config.lora_rank:
+            return self
+        fast = copy.copy(self)
+        fast._modules = {**self._modules, "body": merged(copy.deepcopy(self.body))}
+        return fast
+
     # ---- text
 
     @torch.no_grad()
@@ -91,69 +110,76 @@ class RecllmModel(PreTrainedModel):
     # ---- timelines
 
     def _run(self, embeddings: torch.Tensor, positions: torch.Tensor, layout: Layout) -> torch.Tensor:
-        """One call of the body under a layout: (B, T, W) -> (B, T, W)."""
+        """One call of the body under a layout: tokens (N, W) and positions (N,) -> states (N, W)."""
+        positions = positions[None] + self.config.first_position
         types = torch.zeros_like(positions)
-        out = self.body(inputs_embeds=embeddings, position_ids=positions, token_type_ids=types, layout=layout)
+        out = self.body(inputs_embeds=embeddings[None], position_ids=positions, token_type_ids=types, layout=layout)
         layout.check(self.config.layers)
-        return out.last_hidden_state
+        return out.last_hidden_state[0]
 
-    def _positions(self, profile: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Positions (B, P + T): events after the profile's budget, candidates where the next event would stand."""
-        events = int(batch["events"])
-        n = batch["n"]
-        index = torch.arange(n.shape[1], device=n.device).expand_as(n)
-        tokens = self.config.profile_tokens + torch.where(index < events, index, n)
-        first = torch.arange(profile, device=n.device).expand(len(n), -1)
-        return torch.cat([first, tokens], dim=1) + self.config.first_position
-
-    def states(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(profile states (B, P, W), token states (B, T, W), item contents (U, W)) of one packed batch, in one encoder call."""
-        events, profile = int(batch["events"]), batch["profile"]
+    def _tokens(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(event and candidate tokens (E + C, W), contents (U, W) of the batch's items)."""
         content = self.tokens.content(batch["item_vector"], batch["item_id"])
-        tokens = self.tokens(content, batch)
-        own = torch.arange(tokens.shape[1], device=tokens.device)
-        own = torch.where(own < events, own, -1)
-        mask = timeline_mask(batch["profile_mask"], batch["n"], events, own)
-        words = self.get_input_embeddings()(profile).to(tokens.dtype)
-        layout = Layout(mask, profile.shape[1] + events)
-        out = self._run(torch.cat([words, tokens], dim=1), self._positions(profile.shape[1], batch), layout)
-        return out[:, : profile.shape[1]], out[:, profile.shape[1] :], content
+        return self.tokens(content, batch), content
+
+    def _words(self, batch: dict[str, torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+        """[profile words, event and candidate tokens] (P + E + C, W)."""
+        return torch.cat([self.get_input_embeddings()(batch["profile"]).to(tokens.dtype), tokens])
+
+    def states(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(states (P + E + C, W), item contents (U, W)) of one packed batch, in one encoder call: those of all profiles, all events, all
+        candidates."""
+        tokens, content = self._tokens(batch)
+        layout = Packed(batch["sizes"], batch["n"])
+        return self._run(self._words(batch, tokens), batch["position"], layout), content
 
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Raw logits (B, C) of each binary outcome, `duration_logits` (B, C, K), `query` (B, C, W) and `content` (U, W).
+        """Raw logits (C,) of each binary outcome, `duration_logits` (C, K), `query` (C, W) and `content` (U, W).
 
-        C are the candidate-stream tokens, those after the first `events`. The inputs are what `RowProcessor.collate` makes.
+        C are the candidates and queries of all examples, one example behind the other. The inputs are what `RowProcessor.collate` makes.
         """
-        _, states, content = self.states(batch)
-        states = states[:, int(batch["events"]) :]
+        states, content = self.states(batch)
+        states = states[int(batch["sizes"][:, :2].sum()) :]
         return self.heads(states) | {"query": self.query(states), "content": content}
 
-    # ---- a cached prefix
+    # ---- a kept prefix
 
-    def prefix(self, batch: dict[str, torch.Tensor]) -> KeyValues:
-        """Each layer's keys and values (1, H, P + E, d) of one timeline: `batch` holds profile and events only."""
-        events, profile = int(batch["events"]), batch["profile"]
-        tokens = self.tokens(self.tokens.content(batch["item_vector"], batch["item_id"]), batch)
-        mask = timeline_mask(batch["profile_mask"], batch["n"], events, torch.arange(events, device=tokens.device))
-        layout = Layout(mask, profile.shape[1] + events, keep=True)
-        words = self.get_input_embeddings()(profile).to(tokens.dtype)
-        self._run(torch.cat([words, tokens], dim=1), self._positions(profile.shape[1], batch), layout)
-        return layout.kept
+    def prefix(self, batch: dict[str, torch.Tensor]) -> Prefix:
+        """Keys and values of one timeline: `batch` holds one example's profile and events."""
+        profile, events, _ = batch["sizes"][0].tolist()
+        config, n = self.body.config, batch["n"][:events]
+        tokens = self._words(batch, self._tokens(batch)[0])[: profile + events]
+        size = config.hidden_size // config.num_attention_heads
+        made = Prefix.empty(self.config.layers, config.num_attention_heads, size, profile, events, tokens)
+        seen = torch.cat([n.new_zeros(profile), n])
+        place = torch.cat([n.new_full((profile,), -1), torch.arange(events, device=n.device)])
+        mask = see(seen, n.new_full((1,), profile), profile, events, place, tokens.dtype)
+        self._keep(tokens, batch["position"][: profile + events], Growing(made, profile + events, mask))
+        return made
 
-    def after(self, past: KeyValues, batch: dict[str, torch.Tensor], start: int = 0) -> tuple[torch.Tensor, KeyValues]:
-        """States (B, T, W) of tokens after a cached prefix, and the keys and values with the batch's events appended.
+    def extend(self, prefix: Prefix, batch: dict[str, torch.Tensor]) -> Prefix:
+        """A prefix with the events of a batch of one example appended, whose `n` counts from the timeline's first event. The old one stays
+        as it is."""
+        events, n = int(batch["sizes"][0, 1]), batch["n"]
+        start, longer = prefix.events, prefix.grown(events)
+        place = torch.arange(start, start + events, device=n.device)
+        tokens, mask = self._tokens(batch)[0], None
+        if events > 1 or int(n[0]) < start:
+            mask = see(n, n.new_full((1,), prefix.profile), prefix.profile, longer.events, place, tokens.dtype)
+        self._keep(tokens, place + self.config.profile_tokens, Growing(longer, events, mask))
+        return longer
 
-        The batch's first `events` tokens are new events whose place in the timeline is `start` on; the rest are candidates.
-        """
-        new, n = int(batch["events"]), batch["n"]
-        known = past[0][0].shape[2] - start  # profile tokens
-        tokens = self.tokens(self.tokens.content(batch["item_vector"], batch["item_id"]), batch)
-        own = torch.arange(tokens.shape[1], device=n.device)
-        own = torch.where(own < new, own + start, -1)
-        index = torch.arange(start + new, device=n.device)
-        on_events = (index < n[..., None]) | (index == own[:, None])
-        mask = torch.cat([batch["profile_mask"][:, None].expand(-1, n.shape[1], -1)[..., :known], on_events], dim=2)
-        place = torch.where(own >= 0, own, n)
-        positions = self.config.profile_tokens + place + self.config.first_position
-        layout = Layout(mask, new, past=past, keep=True)
-        return self._run(tokens, positions, layout), layout.kept
+    def _keep(self, tokens: torch.Tensor, positions: torch.Tensor, layout: Growing) -> None:
+        try:
+            self._run(tokens, positions, layout)
+        except Done:
+            layout.check(self.config.layers)
+
+    def after(self, prefix: Prefix, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """States (C, W) of the candidates of a batch of one example, after a prefix of which each sees the first `n` events."""
+        n = batch["n"]
+        mask = None
+        if int(n.min()) < prefix.events:
+            nothing = torch.full_like(n, -1)
+            mask = see(n, n.new_full((1,), prefix.profile), prefix.profile, prefix.events, nothing, prefix.buffer.made.dtype)
+        return self._run(self._tokens(batch)[0], batch["position"][-len(n) :], After(prefix, mask))

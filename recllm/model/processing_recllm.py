@@ -164,32 +164,30 @@ class RowProcessor:
 
     def collate(self, examples: list[Example], items: ItemTable | None = None, also: np.ndarray | None = None,
                 text_vectors: np.ndarray | None = None) -> dict[str, torch.Tensor]:
-        """One batch. Tokens (B, E + C): events first, padded on the right in both parts; `item` points into the `item_*` tensors,
-        whose row 0 is no item at all; `also` adds item rows to them. `n` says how many events each token sees; padding has kind -1.
+        """One batch without padding: all examples' events (E,) one behind the other, then all their candidates (C,).
+
+        `item` points into the `item_*` tensors, whose row 0 is no item at all; `also` adds item rows to them. `n` (E + C,) says how many
+        events each token sees; `profile` (P,) are token ids; `position` (P + E + C,) counts from a timeline's start; `sizes` (B, 3) are
+        the tokens of each example's profile, events, candidates, and stays on the CPU.
         """
         items = self.items if items is None else items
-        e, c = max(x.events for x in examples), max(x.size - x.events for x in examples)
-        b, first = len(examples), examples[0]
-        shapes: dict[str, Any] = {"item": ((), np.int64, -1), "kind": ((), np.int64, -1), "n": ((), np.int64, 0),
-                                  "cat": (first.cat.shape[1:], np.int64, 0), "weight": (first.weight.shape[1:], np.float32, 0),
-                                  "num": (first.num.shape[1:], np.float32, 0), "text": (first.text.shape[1:], np.int64, 0)}
-        batch = {name: np.full((b, e + c, *shape), fill, dtype=kind) for name, (shape, kind, fill) in shapes.items()}
-        for row, example in enumerate(examples):
-            for name in shapes:
-                value = getattr(example, name)
-                batch[name][row, : example.events] = value[: example.events]
-                batch[name][row, e : e + example.size - example.events] = value[example.events :]
-        longest = max(len(x.profile) for x in examples)
-        profile = np.zeros((b, longest), dtype=np.int64)
-        mask = np.zeros((b, longest), dtype=bool)
-        for row, example in enumerate(examples):
-            profile[row, : len(example.profile)] = example.profile
-            mask[row, : len(example.profile)] = True
-        vectors = self.text_vectors if text_vectors is None else text_vectors
-        found, place_of = np.unique(batch["text"], return_inverse=True)
-        batch |= {"text": place_of.reshape(batch["text"].shape), "text_vector": vectors[found]} if self.texts else {}
-        batch |= {"profile": profile, "profile_mask": mask} | self._distinct(batch, items, also)
-        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()} | {"events": torch.tensor(e)}
+        parts = [slice(0, x.events) for x in examples], [slice(x.events, None) for x in examples]
+        batch = {name: np.concatenate([getattr(x, name)[part] for kind in parts for x, part in zip(examples, kind, strict=True)])
+                 for name in TOKEN_PARTS}
+        sizes = np.array([(len(x.profile), x.events, x.size - x.events) for x in examples], dtype=np.int64)
+        profile = np.concatenate([np.asarray(x.profile, dtype=np.int64) for x in examples])
+        if self.texts:
+            vectors = self.text_vectors if text_vectors is None else text_vectors
+            found, place_of = np.unique(batch["text"], return_inverse=True)
+            batch |= {"text": place_of.reshape(batch["text"].shape), "text_vector": vectors[found]}
+        batch |= {"profile": profile, "position": self._positions(sizes, batch["n"]), "sizes": sizes} | self._distinct(batch, items, also)
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()}
+
+    def _positions(self, sizes: np.ndarray, n: np.ndarray) -> np.ndarray:
+        """Profiles from 0, events behind the profile's budget, candidates where the next event would stand."""
+        events = int(sizes[:, 1].sum())
+        places = [np.arange(sizes[:, k].sum()) - np.repeat(np.cumsum(sizes[:, k]) - sizes[:, k], sizes[:, k]) for k in (0, 1)]
+        return np.concatenate([places[0], np.concatenate([places[1], n[events:]]) + int(self.spec["profile_tokens"])])
 
     def _distinct(self, batch: dict[str, np.ndarray], items: ItemTable, also: np.ndarray | None) -> dict[str, np.ndarray]:
         """The batch's distinct items as tensors; replaces `item` by its place among them. Row 0 stands for no item."""

@@ -8,18 +8,17 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from .attention_recllm import KeyValues
+from .engine_recllm import Engine
 from .errors_recllm import RequestError
 from .fields_recllm import as_list, as_number
 from .modeling_recllm import RecllmModel
+from .prefix_recllm import PrefixCache
 from .processor_recllm import RecllmProcessor
 from .release_recllm import upload_release, write_release
 from .requests_recllm import Prepared, RequestReader
 from .retrieval_recllm import Contents
 from .settings_recllm import call_settings
 from .strategy_recllm import NEARNESS, Ranking, ranked
-
-TOKENS = 16_384  # padded tokens of one encoder call
 
 
 @dataclass
@@ -35,10 +34,15 @@ class Pool:
 
 
 class Recommender:
-    """Requests are dicts as in DESIGN 7: profile, history, context, candidates. Reads the catalogue that came with the release."""
+    """Requests are dicts as in DESIGN 7: profile, history, context, candidates. Reads the catalogue that came with the release.
 
-    def __init__(self, model: RecllmModel, processor: RecllmProcessor) -> None:
+    A request with a `user` has its prefix kept in `cache`: the next one of that user, with more history or in another context, goes on from
+    there. The name enters no score.
+    """
+
+    def __init__(self, model: RecllmModel, processor: RecllmProcessor, cache: PrefixCache | None = None) -> None:
         self.model, self.processor = model.eval(), processor
+        self.engine = Engine(model, processor.rows, cache)
         self.reader = RequestReader(processor.rows, processor.tokenize, self.encode)
         self.contents = Contents(processor.rows.items, self._content)
 
@@ -92,31 +96,8 @@ class Recommender:
     def _score(self, prepared: Prepared, places: np.ndarray) -> dict[str, np.ndarray]:
         """Calibrated predictions of some of a request's candidates."""
         with torch.inference_mode():
-            found = self.model.heads.predictions(self.raw(prepared, places), self.model.config.duration)
+            found = self.model.heads.predictions(self.engine.raw(prepared, places), self.model.config.duration)
         return {n: v.double().cpu().numpy() for n, v in found.items()}
-
-    def raw(self, prepared: Prepared, places: np.ndarray) -> dict[str, torch.Tensor]:
-        """Uncalibrated outputs of the heads (c, ...) for some of a request's candidates: the prefix once, then all of them against it."""
-        example, chunks = prepared.example, []
-        with torch.inference_mode():
-            past = self._prefix(prepared)
-            for begin in range(0, len(places), TOKENS):
-                tokens = example.events + places[begin : begin + TOKENS]
-                states, _ = self.model.after(past, self._batch(prepared, tokens, 0), start=example.events)
-                chunks.append(self.model.heads(states[0]))
-        return {n: torch.cat([c[n] for c in chunks]) for n in chunks[0]} if chunks else {}
-
-    def _prefix(self, prepared: Prepared) -> KeyValues:
-        """Keys and values of a request's profile and events, made once: retrieval, scores and nearness all go by them."""
-        if prepared.past is None:
-            example = prepared.example
-            prepared.past = self.model.prefix(self._batch(prepared, np.arange(example.events), example.events))
-        return prepared.past
-
-    def _batch(self, prepared: Prepared, tokens: np.ndarray, events: int) -> dict[str, torch.Tensor]:
-        example = prepared.example.part(tokens, events)
-        batch = self.processor.rows.collate([example], prepared.items, text_vectors=prepared.text_vectors)
-        return {n: v if n == "events" else v.to(self.model.device) for n, v in batch.items()}
 
     # ---- lists
 
@@ -170,7 +151,7 @@ class Recommender:
                 places, first = places[first], np.zeros(int(first.sum()), dtype=bool)  # nobody is before the others any more
         near = None
         if whole and len(places) > retrieve:
-            rows, others, query = prepared.rows[places], np.flatnonzero(~first), self._query(prepared)
+            rows, others, query = prepared.rows[places], np.flatnonzero(~first), self.engine.query(prepared)
             nearest, _ = self.contents.nearest(prepared.items, rows[others], query, retrieve - int(first.sum()))
             chosen = np.sort(np.concatenate([np.flatnonzero(first), others[nearest]]))
             places, near = places[chosen], self.contents.cosines(prepared.items, rows[chosen], query)
@@ -193,26 +174,18 @@ class Recommender:
 
     def nearness(self, prepared: Prepared, places: np.ndarray) -> np.ndarray:
         """Cosine (c,) of items' contents to the request's query vector: what retrieval goes by."""
-        return self.contents.cosines(prepared.items, prepared.rows[places], self._query(prepared))
+        return self.contents.cosines(prepared.items, prepared.rows[places], self.engine.query(prepared))
 
     def query_vector(self, request: dict[str, Any]) -> np.ndarray:
         """A request as retrieval sees it: (W,) float32 of length one; its product with a row of `item_vectors` is the cosine.
 
         The request's candidates, if it names any, play no part. Raises RequestError for a bad request.
         """
-        return self._query(self._read({**request, "candidates": []} if isinstance(request, dict) else request, 0)).cpu().numpy()
+        return self.engine.query(self._read({**request, "candidates": []} if isinstance(request, dict) else request, 0)).cpu().numpy()
 
     def item_vectors(self) -> np.ndarray:
         """The catalogue as retrieval sees it: (I, W) float32 of length one, in the order of the catalogue's ids."""
         return self.contents.whole().cpu().numpy()
-
-    def _query(self, prepared: Prepared) -> torch.Tensor:
-        """(W,) of length one: the state of the request's query token, projected."""
-        example = prepared.example
-        with torch.inference_mode():
-            past = self._prefix(prepared)
-            states, _ = self.model.after(past, self._batch(prepared, np.array([example.size - 1]), 0), start=example.events)
-            return normalize(self.model.query(states[0, 0]), dim=-1)
 
     def _values(self, prepared: Prepared, places: np.ndarray, name: str | None, otherwise: float) -> np.ndarray:
         """What each candidate is worth (c,): the `value` that came with it, else its value field, NaN where that is not known, and

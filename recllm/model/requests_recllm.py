@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from .attention_recllm import KeyValues
 from .catalogue_recllm import ItemTable
 from .errors_recllm import RequestError
 from .fields_recllm import as_number, as_text, declared_vectors, verbalise
 from .history_recllm import known_keys, listed, parse_time, read_history
+from .prefix_recllm import Prefix
 from .processing_recllm import Example, RowProcessor, Rows, Timeline
 from .relations_recllm import Paths
 from .rows_recllm import OpenExample
 from .timeline_recllm import known_at, visible, window_start
 
-KEYS = ("profile", "history", "history_before", "context", "candidates", "id")
+KEYS = ("profile", "history", "history_before", "context", "candidates", "id", "user")
 SOCIAL_KEYS = ("relations", "self")  # where the schema declares relations
 
 
@@ -40,7 +40,8 @@ class Prepared:
     values: dict[str, float]  # what a candidate is worth, where the request says so (`value`), by item id
     paths: Paths | None  # the user's relations, where the schema has some
     self_row: int  # row of the user as an item, -1 for none
-    past: KeyValues | None = None  # the prefix, once the model has run over it
+    user: str | None = None  # whose prefix may be kept; enters no score
+    past: Prefix | None = None  # the prefix, once the model has run over it
 
 
 class RequestReader:
@@ -83,7 +84,7 @@ class RequestReader:
 
         example = build(rows) if request.get("candidates") is not None else OpenExample(**vars(build(rows[:0])), rows=rows, build=build)
         return Prepared(example, items, ids, rows, events.item, moment, text_vectors, values, paths,
-                        self.index.get(as_text(request.get("self")) or "", -1))
+                        self.index.get(as_text(request.get("self")) or "", -1), as_text(request.get("user")))
 
     # ---- parts
 

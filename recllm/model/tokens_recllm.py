@@ -17,7 +17,7 @@ class Cross(nn.Module):
         self.out = nn.Linear(rank, width, bias=False)
 
     def forward(self, items: torch.Tensor, index: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
-        """Items (U, W), the item of each token (B, T), moments (B, T, W) -> (B, T, W)."""
+        """Items (U, W), the item of each token (N,), moments (N, W) -> (N, W)."""
         return self.out(self.item(items)[index] * self.moment(moment))
 
 
@@ -63,7 +63,7 @@ class TokenEncoder(nn.Module):
         return known + torch.tanh(self.extra_gate) * self.extra(extra)
 
     def forward(self, content: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Tokens (B, T, W). `content` (U, W) of the batch's distinct items, whose row 0 is no item."""
+        """Tokens (N, W). `content` (U, W) of the batch's distinct items, whose row 0 is no item."""
         fields = content + self.bag(batch["item_cat"], batch["item_weight"]) if batch["item_cat"].shape[1] else content
         if self.item_numbers is not None:
             fields = fields + self.item_numbers(batch["item_num"])

@@ -82,8 +82,8 @@ def whole_catalogue(made: Setup, rows: np.ndarray) -> Examples:
     examples, spec = made.examples(TEST), made.processor.spec
     start = made.log.first[made.log.user[rows]] + window_start(examples.n_before[rows], spec["stride"], spec["overlap"])
     items = np.arange(len(made.log.items))
-    examples.groups = [Group(int(made.log.user[row]), int(begin), np.full(len(items), row), items, np.zeros(len(items), dtype=bool))
-                       for row, begin in zip(rows, start, strict=True)]
+    examples.ask([Group(int(made.log.user[row]), int(begin), np.full(len(items), row), items, np.zeros(len(items), dtype=bool))
+                  for row, begin in zip(rows, start, strict=True)])
     return examples
 
 

@@ -52,7 +52,7 @@ def replay(made: Setup, recommender: Recommender, requests: int, seed: int = 0) 
         begin = int(rng.integers(max(0, start - 20), start + 1))
         request = raw.request([row], start=begin, end=min(length, n + 5))
         request["history"] = [request["history"][i] for i in rng.permutation(len(request["history"]))]
-        found = recommender.raw(recommender.reader.read(request), np.array([0]))
+        found = recommender.engine.raw(recommender.reader.read(request), np.array([0]))
         logits = max(logits, *(float((found[n][0].cpu() - scores.raw[n][index]).abs()) for n in names))
         if made.config.columns.duration:
             with torch.inference_mode():

@@ -121,7 +121,7 @@ class Trainer:
     def _epoch(self) -> bool:
         """One epoch. Returns false when the budget is spent."""
         settings, progress = self.settings, self.progress
-        batches = plan(self.train.sizes, self.setup.config.model.profile_tokens, settings.tokens_per_batch, [self.seed, progress.epoch])
+        batches = plan(self.train.sizes, settings.tokens_per_batch, [self.seed, progress.epoch])
         self.batches = len(batches)
         pauses = {round(len(batches) * (k + 1) / settings.evaluations_per_epoch) for k in range(settings.evaluations_per_epoch)}
         sums: list[torch.Tensor] = []

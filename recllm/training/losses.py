@@ -11,7 +11,7 @@ from recllm.model.processing_recllm import CANDIDATE, QUERY
 def binary_loss(heads: Heads, raw: dict[str, torch.Tensor], name: str, labels: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Sum of -y log p - (1 - y) log(1 - p) over known labels; p is over all impressions, so `given` trains both of its factors.
 
-    Labels and weights (B, C); NaN is unknown. The head of an outcome without labels still gets a zero gradient, as DDP demands.
+    Labels and weights (C,); NaN is unknown. The head of an outcome without labels still gets a zero gradient, as DDP demands.
     """
     known = ~labels.isnan()
     log_p, log_not = heads.log_probability(raw, name, calibrated=False)
@@ -21,7 +21,7 @@ def binary_loss(heads: Heads, raw: dict[str, torch.Tensor], name: str, labels: t
 
 
 def duration_loss(heads: Heads, raw: dict[str, torch.Tensor], seconds: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Sum of cross-entropies over the duration's bins (B, C, K) where it is known."""
+    """Sum of cross-entropies over the duration's bins (C, K) where it is known."""
     known = ~seconds.isnan()
     logits, target = raw["duration_logits"], heads.bin_of(seconds)
     each = cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view_as(target)
@@ -34,13 +34,12 @@ def retrieval_loss(out: dict[str, torch.Tensor], batch: Batch, scale: torch.Tens
 
     Targets are the request's clicked candidates; its other clicked items are no negatives, items published after its time are
     masked. `log_q` (U,) is the log share of train clicks of each item, subtracted from its score in training only
-    (Yi et al. 2019, "Sampling-bias-corrected neural modeling"). `click` (B, C) labels.
+    (Yi et al. 2019, "Sampling-bias-corrected neural modeling"). `click` (C,) labels.
     """
-    kind = batch.inputs["kind"][:, int(batch.inputs["events"]) :]
-    item = batch.inputs["item"][:, int(batch.inputs["events"]) :]
-    where = (kind == QUERY).nonzero(as_tuple=True)
-    clicked = ((kind == CANDIDATE) & (click == 1)).nonzero(as_tuple=True)
-    if len(where[0]) == 0 or len(clicked[0]) == 0:
+    kind, item = batch.inputs["kind"][-len(click) :], batch.inputs["item"][-len(click) :]
+    where = (kind == QUERY).nonzero()[:, 0]
+    clicked = ((kind == CANDIDATE) & (click == 1)).nonzero()[:, 0]
+    if len(where) == 0 or len(clicked) == 0:
         return 0.0 * (out["query"].sum() + out["content"].sum() + scale), 0
     queries, contents = normalize(out["query"][where], dim=-1), normalize(out["content"], dim=-1)
     scores = queries @ contents.T * scale.exp() - log_q
@@ -48,7 +47,7 @@ def retrieval_loss(out: dict[str, torch.Tensor], batch: Batch, scale: torch.Tens
     later |= ~batch.scored  # items that only stand in histories, and row 0, which is no item
     # a request whose rows lie in two windows has a query in each: a target belongs to the one beside it
     same = batch.request[where][:, None] == batch.request[clicked][None, :]
-    query_of, target = (same & (where[0][:, None] == clicked[0][None, :])).int().argmax(0), item[clicked]
+    query_of, target = (same & (batch.example[where][:, None] == batch.example[clicked][None, :])).int().argmax(0), item[clicked]
     positive = torch.zeros_like(scores, dtype=torch.bool)
     pairs = same.nonzero(as_tuple=True)
     positive[pairs[0], target[pairs[1]]] = True

@@ -34,7 +34,7 @@ def test_the_whole_catalogue_by_requests_and_by_rows_gives_the_same_scores(made,
     for k, row in enumerate(some):
         # when a raw request asks for all of them
         prepared, _ = ready.recommender.eligible(raw_request(raw, int(row)), exclude_seen=False)
-        found = ready.recommender.raw(prepared, np.arange(len(made.log.items)))["click"]
+        found = ready.recommender.engine.raw(prepared, np.arange(len(made.log.items)))["click"]
         # then
         torch.testing.assert_close(found, logits[k], atol=1e-5, rtol=0.0)
 

@@ -75,8 +75,8 @@ def test_the_loss_of_a_step_reads_places_of_shown_candidates_alone(tmp_path, tin
     log = load_log(config)
     ready = setup(config, log)
     examples = ready.examples(TRAIN)
-    batch = load(examples, plan(examples.sizes, 8, 512, None)[0])
-    # given a batch, whose places are those of its rows; queries and padding have none
+    batch = load(examples, plan(examples.sizes, 512, None)[0])
+    # given a batch, whose places are those of its rows; queries have none
     assert set(batch.position[batch.labels.isnan().all(-1)].tolist()) == {0} and set(batch.position.unique().tolist()) == {0, 1, 2, 3, 4}
     # then a bias moves the loss, and without the role there is nothing to learn
     tasks = Tasks(ready.model.eval(), config.columns, ready.processor, log, False, 0.0).eval()

@@ -159,25 +159,20 @@ def test_retrieval_loss_equals_a_plain_loop(made):
         click = batch.labels[..., 0]
         total, count = retrieval_loss(out, batch, made.model.query_scale, click, tasks.log_q[rows], tasks.published[rows])
     unit = torch.nn.functional.normalize
-    events, expected, seen = int(batch.inputs["events"]), 0.0, 0
-    for b in range(len(click)):
-        for c in range(click.shape[1]):
-            if click[b, c] != 1:
+    item, kind = (batch.inputs[name][-len(click) :] for name in ("item", "kind"))
+    scored = {int(i) for g in range(3) for i in examples.groups[g].item}
+    expected, seen = 0.0, 0
+    for c in np.flatnonzero(click == 1):
+        request, example = batch.request[c], batch.example[c]
+        q = next(k for k in range(len(click)) if batch.request[k] == request and batch.example[k] == example and kind[k] == 2)
+        clicked, own, logits = set(item[(batch.request == request) & (click == 1)].tolist()), int(item[c]), {}
+        for u in range(1, len(rows)):
+            if u != own and (u in clicked or int(rows[u]) not in scored or tasks.published[rows[u]] > batch.time[q]):
                 continue
-            request = batch.request[b, c]
-            q = next(k for k in range(click.shape[1]) if batch.request[b, k] == request and batch.inputs["kind"][b, events + k] == 2)
-            same = (batch.request == request) & (click == 1)
-            clicked = set(batch.inputs["item"][:, events:][same].tolist())
-            own = int(batch.inputs["item"][b, events + c])
-            logits = {}
-            scored = {int(i) for g in range(3) for i in examples.groups[g].item}
-            for u in range(1, len(rows)):
-                if u != own and (u in clicked or int(rows[u]) not in scored or tasks.published[rows[u]] > batch.time[b, q]):
-                    continue
-                cosine = unit(out["query"][b, q], dim=0) @ unit(out["content"][u], dim=0)
-                logits[u] = float(cosine * scale - tasks.log_q[rows[u]])
-            expected += float(torch.logsumexp(torch.tensor(list(logits.values())), 0)) - logits[own]
-            seen += 1
+            cosine = unit(out["query"][q], dim=0) @ unit(out["content"][u], dim=0)
+            logits[u] = float(cosine * scale - tasks.log_q[rows[u]])
+        expected += float(torch.logsumexp(torch.tensor(list(logits.values())), 0)) - logits[own]
+        seen += 1
     assert count == seen > 5
     assert float(total) == pytest.approx(expected, rel=1e-4)
 
@@ -186,7 +181,7 @@ def test_the_loss_of_a_global_batch_is_the_sum_of_its_shares(made):
     """Two processes' shares add up to what one process computes: labels are divided by the global number."""
     examples = made.examples(TRAIN)
     tasks = Tasks(made.model, made.config.columns, made.processor, made.log, False, 0.1).eval()
-    batch = max(plan(examples.sizes, 16, 600, [0, 0]), key=len)
+    batch = max(plan(examples.sizes, 600, [0, 0]), key=len)
     with torch.no_grad():
         whole = tasks(load(examples, batch))[0]
         shares = [tasks(load(examples, batch, rank, 2))[0] for rank in (0, 1)]

@@ -1,0 +1,20 @@
+"""Adapters added into the weights that they adapt."""
+
+from typing import TypeVar
+
+from torch import nn
+
+from .attention_recllm import skip_unread
+
+Encoder = TypeVar("Encoder", bound=nn.Module)
+
+
+def merged(encoder: Encoder) -> Encoder:
+    """Add every LoRA adapter of an encoder into its layer and leave plain layers behind, in place. Needs no peft."""
+    adapted = [(name, module) for name, module in encoder.named_modules() if hasattr(module, "get_base_layer")]
+    for name, module in adapted:
+        module.merge()
+        parent, _, own = name.rpartition(".")
+        setattr(encoder.get_submodule(parent), own, module.get_base_layer())
+    skip_unread(encoder)
+    return encoder
