@@ -124,6 +124,8 @@ class RequestReader:
 
     def _id(self, candidate: Any) -> str:
         value = candidate.get("item_id") if isinstance(candidate, dict) else candidate
+        if type(value) is str and value in self.index:
+            return value
         text = as_text(value) if isinstance(value, str | int | float | np.generic) else None
         if text is None:
             raise RequestError(f"candidates: expected an item id, or a dict with item_id and the item's fields, found {candidate!r}")

@@ -45,7 +45,7 @@ class Contents:
         found = whole.new_empty((len(rows), whole.shape[1]))
         own, theirs = (torch.from_numpy(np.flatnonzero(part)).to(whole.device) for part in (~new, new))
         found[own] = whole[torch.from_numpy(rows[~new]).to(whole.device)]
-        found[theirs] = self.content(items.vector[rows[new]], items.id_row[rows[new]])
+        found[theirs] = self.content(items.vector[rows[new]], items.id_row[rows[new]]).to(whole.device)
         return found
 
     def cosines(self, items: ItemTable, rows: np.ndarray, query: torch.Tensor) -> np.ndarray:
@@ -65,13 +65,14 @@ class Contents:
             return np.arange(len(rows)), self.cosines(items, rows, query)
         if count <= 0:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
-        whole, asked = self.whole(), torch.from_numpy(rows)
+        whole = self.whole()
         with torch.inference_mode():
+            wanted = query.to(whole.device)
             if 2 * len(rows) >= len(whole) and rows.max() < len(whole):  # the product reads every row where it lies
-                rough = (whole @ query)[asked.to(whole.device)]
+                rough = (whole @ wanted).cpu().numpy()[rows]
             else:
-                rough = self.of(items, rows) @ query
-        low = -rough.cpu().numpy()
+                rough = (self.of(items, rows) @ wanted).cpu().numpy()
+        low = -rough
         # a product of unit vectors is off by at most W/2 eps (Higham 2002, "Accuracy and Stability of Numerical Algorithms", 3.1), that of
         # the row and that of the last one; and as much again
         width = 2 * len(query) * float(np.finfo(np.float32).eps)
