@@ -6,16 +6,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from .errors_recllm import ReleaseError
+from .files_recllm import mapped_arrays, whole_file
 
 ARRAYS = ("vector", "cat", "weight", "num", "share", "published", "id_row")
 
 
+class Stacked:
+    """Rows of one array (or list) followed by those of another, read by row number: neither is copied, only what is asked for."""
+
+    def __init__(self, base: Any, extra: Any) -> None:
+        self.base, self.extra = base, extra
+
+    def __len__(self) -> int:
+        return len(self.base) + len(self.extra)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.extra.shape[1:])
+
+    def __getitem__(self, rows: Any) -> Any:
+        """One row by its number, or an array of rows (n, ...) by theirs; no slices, and no row below 0."""
+        size = len(self.base)
+        if isinstance(rows, int | np.integer):
+            return self.base[rows] if rows < size else self.extra[rows - size]
+        if size == 0:
+            return self.extra[rows]
+        beyond = rows >= size
+        found = self.base[np.where(beyond, 0, rows)]
+        found[beyond] = self.extra[rows[beyond] - size]
+        return found
+
+
 @dataclass
 class ItemTable:
-    """I items as arrays; one row more than nothing: a request's new items are a table of their own, appended for one call."""
+    """I items as arrays, of a release mapped from its file; a request's new items are a table of their own, stacked on it for one call."""
 
     ids: list[str]
     fields: list[dict[str, Any]]  # what is known of each item, for text, titles and values
@@ -31,21 +58,23 @@ class ItemTable:
         return len(self.ids)
 
     def extended(self, other: "ItemTable") -> "ItemTable":
-        """This table followed by another's rows."""
-        joined = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in ARRAYS}
-        return ItemTable(ids=self.ids + other.ids, fields=self.fields + other.fields, **joined)
+        """This table followed by another's rows, to be read by row number: nothing of this one is copied."""
+        stacked: dict[str, Any] = {name: Stacked(getattr(self, name), getattr(other, name)) for name in ("ids", "fields", *ARRAYS)}
+        return ItemTable(**stacked)
 
     def save(self, folder: Path) -> None:
         """Write `catalogue.safetensors` and `catalogue.jsonl`."""
-        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}, folder / "catalogue.safetensors")
+        with whole_file(folder / "catalogue.safetensors") as part:  # a table that lies on the old file goes on lying there
+            save_file({name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}, part)
         lines = [json.dumps({"item_id": i, **f}, ensure_ascii=False) for i, f in zip(self.ids, self.fields, strict=True)]
         (folder / "catalogue.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, arrays: Path, lines: Path) -> "ItemTable":
-        """Read what `save` wrote. Raises ReleaseError when the two files do not belong together."""
+        """Read what `save` wrote; the arrays stay on the disk until they are used. Raises ReleaseError when the two files do not belong
+        together."""
         fields = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line]
-        table = cls(ids=[f.pop("item_id") for f in fields], fields=fields, **load_file(arrays))
+        table = cls(ids=[f.pop("item_id") for f in fields], fields=fields, **mapped_arrays(arrays))
         if len(table.ids) != len(table.id_row):
             raise ReleaseError(f"{lines}: expected {len(table.id_row)} items as in {arrays.name}, found {len(table.ids)}: release it again")
         return table
@@ -63,6 +92,7 @@ class ItemCounts:
 
     def __post_init__(self) -> None:
         self.key = (self.row << 32) + self.end // self.period
+        self.latest = max(self.last, int(self.end.max(initial=0)))
 
     def read(self, row: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Sums (n, 1 + 2k) of item rows (n,) in the last period closed by each time (n,); zeros for items without any.
@@ -74,15 +104,17 @@ class ItemCounts:
         safe = np.maximum(found, 0)
         if len(self.key) == 0:
             return np.zeros((len(row), self.sums.shape[1]))
-        hit = (found >= 0) & (self.row[safe] == row)
-        return np.where(hit[:, None], self.sums[safe], 0.0)
+        sums = self.sums[safe]
+        sums[(found < 0) | (self.row[safe] != row)] = 0.0
+        return sums
 
-    def recent(self, row: np.ndarray, time: np.ndarray, span: int) -> np.ndarray:
+    def recent(self, row: np.ndarray, time: np.ndarray, span: int, now: np.ndarray | None = None) -> np.ndarray:
         """Sums (n, 1 + 2k) of the periods that closed within `span` ms before the last one closed by each time (n,); past the end of the
-        log the last days that it knows."""
-        time = np.minimum(time, max(self.last, int(self.end.max(initial=0))))
+        log the last days that it knows. `now` is what `read` gives for these rows, where that is at hand."""
+        now = self.read(row, time) if now is None else now  # no period ends after the end of the log: nothing to limit here
+        time = np.minimum(time, self.latest)
         # sums of seconds may round to just below 0
-        return np.maximum(self.read(row, time) - self.read(row, time - span), 0.0)
+        return np.maximum(now - self.read(row, time - span), 0.0)
 
     def save(self, folder: Path) -> None:
         # safetensors writes the memory as it lies: a column-major array would come back scrambled, in silence
@@ -91,6 +123,6 @@ class ItemCounts:
 
     @classmethod
     def load(cls, path: Path) -> "ItemCounts":
-        arrays = load_file(path)
+        arrays = mapped_arrays(path)
         period, last = (int(v) for v in arrays.pop("period_last"))
         return cls(period=period, last=last, **arrays)

@@ -1,10 +1,13 @@
-"""Files and folders that are either whole or not there: written under a temporary name and renamed."""
+"""Files and folders that are either whole or not there: written under a temporary name and renamed; arrays as they lie in a file."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
 
 
 @contextmanager
@@ -34,3 +37,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def mapped_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, mapped into memory: nothing is read before it is used, and processes share what they read.
+
+    The map is private (whoever writes into an array gets his own copy of those pages, the file stays as it is) and lasts as long as one of
+    the arrays; a file that is replaced by `whole_file` meanwhile changes none of them. Raises SafetensorError for a file that is cut off
+    or of another kind, TypeError for one with a number that numpy has not.
+    """
+    with safe_open(path, framework="pt") as file:  # torch's tensors lie on the map, those of framework "np" are copies
+        return {name: file.get_tensor(name).numpy() for name in file.keys()}

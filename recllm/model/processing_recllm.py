@@ -136,8 +136,10 @@ class RowProcessor:
             if len(events.item) else np.zeros((0, 1 + 2 * len(self.counters.outcomes)))
         time = rows.time if self.frozen_after is None else np.minimum(rows.time, self.frozen_after)
         inside = np.where(rows.item < len(self.items), rows.item, -1)  # items that came with the request have no counts
-        parts = [self.counters.features(running_sums(booked)[count]), self.counters.features(self.counts.read(inside, time))]
-        parts += [self.counters.features(self.counts.recent(inside, time, span)) for span in self.recent.values()]
+        now = self.counts.read(inside, time)
+        # a user's counters have one state after each event, however many candidates share it
+        parts = [self.counters.features(running_sums(booked))[count], self.counters.features(now)]
+        parts += [self.counters.features(self.counts.recent(inside, time, span, now)) for span in self.recent.values()]
         counted = np.concatenate([*parts, self._category_counters(rows, events, count, items, booked)], axis=1)
         return counted if self.spec["use_counters"] else np.zeros_like(counted)
 
@@ -145,9 +147,13 @@ class RowProcessor:
         """Counters of the user within the row's item categories, averaged over those: log events, log-odds of each binary outcome."""
         share = items.share[np.maximum(rows.item, 0)] if len(items) else np.zeros((len(rows.item), len(self.categories)))
         has = (items.share[events.item] > 0).astype(float) if len(events.item) else np.zeros((0, len(self.categories)))
+        # the candidates of a request, at the end, all see the same events: their row of sums is read where it lies
+        apart = len(count) - int(np.argmin(np.append(count[::-1] == count[-1:], False)))
 
         def mean_of(column: int) -> np.ndarray:
-            return np.einsum("nc,nc->n", running_sums(has * booked[:, column : column + 1])[count], share)
+            sums = running_sums(has * booked[:, column : column + 1])
+            return np.concatenate([np.einsum("nc,nc->n", sums[count[:apart]], share[:apart]),
+                                   np.einsum("c,nc->n", sums[count[-1]] if len(count) else sums[0], share[apart:])])
 
         columns = [np.log1p(mean_of(0))]
         for i, name in enumerate(self.counters.binary):

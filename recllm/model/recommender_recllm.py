@@ -16,6 +16,7 @@ from .prefix_recllm import PrefixCache
 from .processor_recllm import RecllmProcessor
 from .release_recllm import upload_release, write_release
 from .requests_recllm import Prepared, RequestReader
+from .retrieval_recllm import Contents
 from .settings_recllm import call_settings
 from .strategy_recllm import NEARNESS, Ranking, ranked
 
@@ -43,7 +44,7 @@ class Recommender:
         self.model, self.processor = model.eval(), processor
         self.engine = Engine(model, processor.rows, cache)
         self.reader = RequestReader(processor.rows, processor.tokenize, self.encode)
-        self.contents: torch.Tensor | None = None
+        self.contents = Contents(processor.rows.items, self._content)
 
     # ---- a folder for others
 
@@ -68,25 +69,10 @@ class Recommender:
             vectors[rows] = found.float().cpu().numpy()
         return vectors
 
-    def _contents(self) -> torch.Tensor:
-        """(I, W) normalised contents of the whole catalogue, made once."""
-        if self.contents is None:
-            items = self.processor.rows.items
-            self.contents = self._content(items.vector, items.id_row)
-        return self.contents
-
     def _content(self, vector: np.ndarray, id_row: np.ndarray) -> torch.Tensor:
         device = self.model.device
         with torch.inference_mode():
             return normalize(self.model.tokens.content(torch.from_numpy(vector).to(device), torch.from_numpy(id_row).to(device)), dim=-1)
-
-    def _contents_of(self, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
-        """(c, W) normalised contents of rows of a request's items; those that came with the request are encoded for it."""
-        known, items = len(self.processor.rows.items), prepared.items
-        whole = self._contents()
-        if len(items) > known:
-            whole = torch.cat([whole, self._content(items.vector[known:], items.id_row[known:])])
-        return whole[torch.from_numpy(rows).to(whole.device)].double().cpu().numpy()
 
     # ---- predictions
 
@@ -96,7 +82,7 @@ class Recommender:
         prepared = [self._read(request, place) for place, request in enumerate(requests)]
         found = []
         for p in prepared:
-            found.append({"item_id": p.ids, **(self._score(p, np.arange(len(p.ids))) if p.ids else {})})
+            found.append({"item_id": list(p.ids), **(self._score(p, np.arange(len(p.ids))) if p.ids else {})})
             p.past = None  # megabytes a request, of which there may be thousands
         return found
 
@@ -145,10 +131,10 @@ class Recommender:
         those of the history where `exclude_seen`; named ones as they are, each once."""
         prepared = self._read(request, 0)
         if request.get("candidates") is not None:
-            return prepared, np.sort(np.unique(np.array(prepared.ids, dtype=str), return_index=True)[1])
-        seen = prepared.seen if exclude_seen else set()
-        keep = np.array([item not in seen for item in prepared.ids], dtype=bool)
-        keep &= prepared.items.published[prepared.rows] <= prepared.time
+            return prepared, np.sort(np.unique(prepared.rows, return_index=True)[1])
+        keep = prepared.items.published[prepared.rows] <= prepared.time
+        if exclude_seen:
+            keep &= ~np.isin(prepared.rows, prepared.seen)
         if prepared.paths is not None:  # neither the user nor who is a friend already
             time = np.full(len(prepared.rows), prepared.time)
             keep &= ~prepared.paths.related(prepared.rows, time) & (prepared.rows != prepared.self_row)
@@ -165,9 +151,10 @@ class Recommender:
                 places, first = places[first], np.zeros(int(first.sum()), dtype=bool)  # nobody is before the others any more
         near = None
         if whole and len(places) > retrieve:
-            near = self.nearness(prepared, places)
-            chosen = np.sort(np.lexsort((-near, ~first))[:max(retrieve, int(first.sum()))])
-            places, near = places[chosen], near[chosen]
+            rows, others, query = prepared.rows[places], np.flatnonzero(~first), self.engine.query(prepared)
+            nearest, _ = self.contents.nearest(prepared.items, rows[others], query, retrieve - int(first.sum()))
+            chosen = np.sort(np.concatenate([np.flatnonzero(first), others[nearest]]))
+            places, near = places[chosen], self.contents.cosines(prepared.items, rows[chosen], query)
         return Pool(prepared, eligible, places, self._score(prepared, places) if len(places) else {}, near)
 
     def choose(self, pool: Pool, settings: dict[str, Any], top_k: int) -> Ranking:
@@ -179,7 +166,7 @@ class Recommender:
         value = self._values(pool.prepared, pool.places, settings.get("value"), np.nan if auction else 1.0)
         cap = settings.get("cap")
         groups = [as_list(fields[row].get(cap["field"])) for row in rows] if cap else None
-        contents = self._contents_of(pool.prepared, rows) if settings.get("diversity") else None
+        contents = self.contents.of(pool.prepared.items, rows).double().cpu().numpy() if settings.get("diversity") else None
         predictions = pool.predictions
         if NEARNESS in (settings.get("weights") or {}):
             predictions = predictions | {NEARNESS: self.nearness(pool.prepared, pool.places) if pool.near is None else pool.near}
@@ -187,7 +174,7 @@ class Recommender:
 
     def nearness(self, prepared: Prepared, places: np.ndarray) -> np.ndarray:
         """Cosine (c,) of items' contents to the request's query vector: what retrieval goes by."""
-        return self._contents_of(prepared, prepared.rows[places]) @ self.engine.query(prepared).double().cpu().numpy()
+        return self.contents.cosines(prepared.items, prepared.rows[places], self.engine.query(prepared))
 
     def query_vector(self, request: dict[str, Any]) -> np.ndarray:
         """A request as retrieval sees it: (W,) float32 of length one; its product with a row of `item_vectors` is the cosine.
@@ -198,11 +185,13 @@ class Recommender:
 
     def item_vectors(self) -> np.ndarray:
         """The catalogue as retrieval sees it: (I, W) float32 of length one, in the order of the catalogue's ids."""
-        return self._contents().cpu().numpy()
+        return self.contents.whole().cpu().numpy()
 
     def _values(self, prepared: Prepared, places: np.ndarray, name: str | None, otherwise: float) -> np.ndarray:
         """What each candidate is worth (c,): the `value` that came with it, else its value field, NaN where that is not known, and
         `otherwise` where no field is named."""
+        if name is None and not prepared.values:
+            return np.full(len(places), otherwise)
         fields = prepared.items.fields
         own = [prepared.values.get(prepared.ids[place]) for place in places]
         found = [v if v is not None else fields[prepared.rows[p]].get(name or "") for v, p in zip(own, places, strict=True)]

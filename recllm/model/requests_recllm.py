@@ -1,7 +1,8 @@
 """Raw requests (dicts, as in DESIGN 7) to the rows that the processor builds from; every mistake is named with its remedy."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from .history_recllm import known_keys, listed, parse_time, read_history
 from .prefix_recllm import Prefix
 from .processing_recllm import Example, RowProcessor, Rows, Timeline
 from .relations_recllm import Paths
+from .rows_recllm import OpenExample
 from .timeline_recllm import known_at, visible, window_start
 
 KEYS = ("profile", "history", "history_before", "context", "candidates", "id", "user")
@@ -22,7 +24,8 @@ SOCIAL_KEYS = ("relations", "self")  # where the schema declares relations
 
 @dataclass
 class Prepared:
-    """One request, checked and encoded: `example` holds the candidates in `ids`' order, then one query token.
+    """One request, checked and encoded: `example` holds the candidates in `ids`' order, then one query token; those of a request for the
+    whole catalogue are built when `Example.part` is asked for them.
 
     `items` is the catalogue, followed by the items that came with the request. `time` is UTC ms.
     """
@@ -31,7 +34,7 @@ class Prepared:
     items: ItemTable
     ids: list[str]
     rows: np.ndarray  # (c,) rows of `items`
-    seen: set[str]  # item ids of the history
+    seen: np.ndarray  # rows of the history's items
     time: int
     text_vectors: np.ndarray  # (t, W) of the request's free texts; row 0 is no text
     values: dict[str, float]  # what a candidate is worth, where the request says so (`value`), by item id
@@ -51,6 +54,8 @@ class RequestReader:
         self.context_fields = [*(s.name for s in processor.by_group["context"]), *processor.numbers, *processor.texts]
         groups = ("item_text", "item_category", "item_number", "item_info", "item_vector")
         self.item_fields = list(dict.fromkeys(name for group in groups for name in self.schema.get(group, {})))
+        self.candidate_fields = [*self.item_fields, *(["published"] if self.schema["published"] else [])]
+        self.candidate_keys = {"item_id", "value", *self.candidate_fields}
         self.warned = False
 
     def read(self, request: dict[str, Any]) -> Prepared:
@@ -60,23 +65,25 @@ class RequestReader:
             if request.get(name) is not None and not isinstance(request[name], list | tuple):
                 raise RequestError(f"{name}: expected a list, found {type(request[name]).__name__}")
         profile = listed(known_keys(request.get("profile"), self.processor.spec["profile"], "profile"), self.schema["profile"])
-        items, rows_of = self._items(request)
+        ids, rows, new, values = self._candidates(request.get("candidates"))
+        items, rows_of = self._items(request.get("history") or [], new)
         moment, offset, context = self._context(request.get("context"))
         texts, text_vectors = self._texts([context, *(e for e in request.get("history") or [] if isinstance(e, dict))])
         events = self._events(request.get("history") or [], rows_of, texts)
         count = int(visible(events.time, events.known, np.array([moment]))[0])
         start = self._start(count, request.get("history_before"))
         window = events.take(slice(start, count))
-        ids = [self._id(c) for c in request["candidates"]] if request.get("candidates") is not None else self.processor.items.ids
-        rows = np.array([rows_of[i] for i in ids] + [-1], dtype=np.int64)  # the last is the query
-        repeated = {k: [v] * len(rows) for k, v in context.items()}
-        asked = self._rows(rows, np.full(len(rows), moment), np.full(len(rows), offset), repeated, texts)
+        once = self._rows(np.array([-1]), np.array([moment]), np.array([offset]), {k: [v] for k, v in context.items()}, texts)
         text = verbalise({n: profile.get(n) for n in self.processor.spec["profile"]})
         tokens = self.tokenize(text, int(self.processor.spec["profile_tokens"]))
         paths = self._paths(request)
-        example = self.processor.build(tokens, window, asked, np.full(len(rows), count - start), items, paths)
-        seen = {items.ids[row] for row in events.item}
-        return Prepared(example, items, list(ids), rows[:-1], seen, moment, text_vectors, self._values(request), paths,
+
+        def build(asked: np.ndarray) -> Example:
+            moment_of = once.of_items(np.append(asked, -1))  # the last is the query
+            return self.processor.build(tokens, window, moment_of, np.full(len(asked) + 1, count - start), items, paths)
+
+        example = build(rows) if request.get("candidates") is not None else OpenExample(**vars(build(rows[:0])), rows=rows, build=build)
+        return Prepared(example, items, ids, rows, events.item, moment, text_vectors, values, paths,
                         self.index.get(as_text(request.get("self")) or "", -1), as_text(request.get("user")))
 
     # ---- parts
@@ -117,30 +124,51 @@ class RequestReader:
 
     def _id(self, candidate: Any) -> str:
         value = candidate.get("item_id") if isinstance(candidate, dict) else candidate
+        if type(value) is str and value in self.index:
+            return value
         text = as_text(value) if isinstance(value, str | int | float | np.generic) else None
         if text is None:
             raise RequestError(f"candidates: expected an item id, or a dict with item_id and the item's fields, found {candidate!r}")
         return text
 
-    def _items(self, request: dict[str, Any]) -> tuple[ItemTable, dict[str, int]]:
-        """The catalogue, extended by the request's new items; and the row of each id."""
+    def _candidates(self, given: Sequence[Any] | None) -> tuple[list[str], np.ndarray, dict[str, dict[str, Any]], dict[str, float]]:
+        """(ids, rows (c,), fields of the new items, worth of those of which the request says it); without any the whole catalogue."""
         new: dict[str, dict[str, Any]] = {}
-        column = self.schema["published"]
-        for candidate in request.get("candidates") or []:
-            item = self._id(candidate)
-            fields = {k: v for k, v in candidate.items() if k not in ("item_id", "value")} if isinstance(candidate, dict) else {}
-            known_keys(fields, [*self.item_fields, *(["published"] if column else [])], f'candidate "{item}"')
-            if item not in self.index and item not in new:
-                if not fields:
-                    raise RequestError(f'candidates: nothing is known of item "{item}": it is not in the catalogue; give it as a dict with '
-                                       f"item_id and {', '.join(self.item_fields) or 'its fields'}")
-                new[item] = listed(fields, {**self.schema["item_text"], **self.schema["item_category"]})
-        for event in request.get("history") or []:
+        values: dict[str, float] = {}
+        if given is None:
+            return self.processor.items.ids, np.arange(len(self.processor.items)), new, values
+        ids, place = list(given), dict[str, int]()
+        rows = [self.index.get(candidate) if type(candidate) is str else None for candidate in given]
+        for k in [k for k, row in enumerate(rows) if row is None]:  # more than the id of an item of the catalogue
+            item = ids[k] = self._described(given[k], new, values)
+            row = self.index.get(item)
+            rows[k] = place.setdefault(item, len(self.processor.items) + len(place)) if row is None else row
+        return ids, np.array(rows, dtype=np.int64), new, values
+
+    def _described(self, candidate: Any, new: dict[str, dict[str, Any]], values: dict[str, float]) -> str:
+        """The id of a candidate; what it says of a new item goes into `new`, what it is worth into `values`."""
+        item, fields = self._id(candidate), candidate if isinstance(candidate, dict) else {}
+        if not fields.keys() <= self.candidate_keys:
+            known_keys({k: v for k, v in fields.items() if k not in ("item_id", "value")}, self.candidate_fields, f'candidate "{item}"')
+        if item not in self.index and item not in new:
+            own = {k: v for k, v in fields.items() if k not in ("item_id", "value")}
+            if not own:
+                raise RequestError(f'candidates: nothing is known of item "{item}": it is not in the catalogue; give it as a dict with '
+                                   f"item_id and {', '.join(self.item_fields) or 'its fields'}")
+            new[item] = listed(own, {**self.schema["item_text"], **self.schema["item_category"]})
+        if fields.get("value") is not None:
+            values[item] = as_number(fields["value"], f'candidate "{item}": value')
+        return item
+
+    def _items(self, history: Sequence[Any], new: dict[str, dict[str, Any]]) -> tuple[ItemTable, Mapping[str, int]]:
+        """The catalogue with the request's new items stacked on it; and the row of each id."""
+        for event in history:
             old = as_text(event.get("item_id")) if isinstance(event, dict) else None
             if old is not None and old not in self.index:
                 new.setdefault(old, {})  # an old event of an item that is gone: its context and outcome still count
         if not new:
             return self.processor.items, self.index
+        column = self.schema["published"]
         published = [parse_time(f["published"], column["zone"], column["unit"], f'candidate "{i}": published')[0]
                      if f.get("published") is not None else -1 for i, f in new.items()]
         table = self.processor.item_table(list(new), list(new.values()), np.array(published), np.zeros(len(new), dtype=np.int64))
@@ -148,9 +176,9 @@ class RequestReader:
         declared = declared_vectors(list(new.values()), self.processor.spec["item_vectors"])
         table.vector = np.concatenate([self.encode(texts), declared], axis=1)
         size = len(self.processor.items)
-        return self.processor.items.extended(table), {**self.index, **{item: size + k for k, item in enumerate(new)}}
+        return self.processor.items.extended(table), ChainMap({item: size + k for k, item in enumerate(new)}, self.index)  # type: ignore[arg-type]
 
-    def _events(self, history: Sequence[Any], rows_of: dict[str, int], texts: dict[str, int]) -> Timeline:
+    def _events(self, history: Sequence[Any], rows_of: Mapping[str, int], texts: dict[str, int]) -> Timeline:
         """The history in the order of a prepared timeline."""
         events = read_history(history, self.schema, self.context_fields)
         time = np.array([e["time"] for e in events], dtype=np.int64)
@@ -180,8 +208,3 @@ class RequestReader:
             found[row] = min(moment, found.get(row, moment))  # told twice, as a table of both directions would, it is one
         rows, since = (np.array(list(part), dtype=np.int64) for part in (found.keys(), found.values()))
         return self.processor.relations.paths(rows, since)
-
-    def _values(self, request: dict[str, Any]) -> dict[str, float]:
-        """What the request's candidates are worth, where it says so: a bid, a margin."""
-        given = [(self._id(c), c["value"]) for c in request.get("candidates") or [] if isinstance(c, dict) and c.get("value") is not None]
-        return {item: as_number(value, f'candidate "{item}": value') for item, value in given}

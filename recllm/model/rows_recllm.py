@@ -1,5 +1,6 @@
 """The record types between a log and the model: rows of events and candidates as columns, and what one row of a batch is made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,6 +24,11 @@ class Rows:
 
     def take(self, index: Any) -> Self:
         return type(self)(**{name: value[index] for name, value in vars(self).items()})
+
+    def of_items(self, item: np.ndarray) -> "Rows":
+        """The one moment of this one row for items (n,): views of it, to be read only."""
+        once = {name: getattr(self, name) for name in ROW_PARTS[1:]}
+        return Rows(item, **{name: np.broadcast_to(value, (len(item), *value.shape[1:])) for name, value in once.items()})
 
 
 @dataclass
@@ -60,3 +66,27 @@ class Example:
         """Some of the tokens, the first `events` of which are events."""
         taken = {name: getattr(self, name)[tokens] for name in TOKEN_PARTS}
         return Example(profile=self.profile, events=events, **taken)
+
+
+@dataclass
+class OpenExample(Example):
+    """An example over a whole catalogue: its arrays hold the events and the query alone, candidates are built where a part has some.
+
+    Its tokens are numbered as if they were all there: the events, a candidate for each of `rows` (I,), the query.
+    """
+
+    rows: np.ndarray
+    build: Callable[[np.ndarray], Example]  # item rows -> the events, these candidates, the query
+
+    @property
+    def size(self) -> int:
+        return self.events + len(self.rows) + 1
+
+    def part(self, tokens: np.ndarray, events: int) -> Example:
+        candidate = (tokens >= self.events) & (tokens < self.size - 1)
+        place = np.where(tokens < self.events, tokens, self.events)
+        if not candidate.any():
+            return super().part(place, events)
+        place[candidate] += np.arange(int(candidate.sum()))
+        place[tokens == self.size - 1] += int(candidate.sum())
+        return self.build(self.rows[tokens[candidate] - self.events]).part(place, events)

@@ -111,7 +111,8 @@ def setup(config: Config, log: Log, seed: int | None = None, kept: Kept | None =
     torch.nn.Module.to(model, device).eval()
     tower = cached_vectors(model, tokenizer, texts, config.model.text_tokens, Path(config.folder) / "vectors.safetensors")
     columns = [{name: column[i] for name, column in log.item_vectors.items()} for i in range(len(log.items))]
-    processor.items.vector = np.concatenate([tower, declared_vectors(columns, processor.spec["item_vectors"])], axis=1)
+    declared = declared_vectors(columns, processor.spec["item_vectors"])
+    processor.items.vector = np.concatenate([tower, declared], axis=1) if declared.shape[1] else tower
     words = log.context_texts(processor.texts)
     if processor.texts:
         found = cached_vectors(model, tokenizer, words, config.model.text_tokens, Path(config.folder) / "context-vectors.safetensors")

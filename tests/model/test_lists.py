@@ -77,6 +77,29 @@ def test_equal_candidates_stay_in_the_order_given():
 
 
 @RELAXED
+@given(SEEDS, st.integers(0, 25), st.integers(0, 14), st.booleans(), st.booleans())
+def test_an_order_by_score_is_what_taking_the_best_again_and_again_gives(seed, count, top_k, capped, tiers):
+    # given candidates of few different scores
+    rng = np.random.default_rng(seed)
+    score = rng.integers(0, 4, count) / 4
+    keep, front = rng.random(count) < 0.8, rng.random(count) < 0.5 if tiers else np.ones(count, dtype=bool)
+    groups = [list(rng.choice(list("abc"), rng.integers(0, 3), replace=False)) for _ in range(count)] if capped else None
+    most = int(rng.integers(1, 4))
+    # when one is taken at a time: of those that may still enter, the first tier's best, of equal ones the first
+    left, places, needed = set(np.flatnonzero(keep).tolist()), [], []
+    while left and len(places) < top_k:
+        order = sorted(left, key=lambda k: (not front[k], -score[k], k))
+        rest = [k for k in order[1:] if front[k] == front[order[0]]]
+        places.append(order[0])
+        needed.append(score[rest[0]] if rest else -np.inf)
+        full = {v for v in "abc" if capped and sum(v in groups[k] for k in places) >= most}
+        left = {k for k in left if k != order[0] and not (capped and full & set(groups[k]))}
+    # then
+    found = arrange(score, top_k, keep=keep, front=front if tiers else None, groups=groups, most=most)
+    assert (found.places.tolist(), found.needed.tolist()) == (places, needed)
+
+
+@RELAXED
 @given(SEEDS, SIZES)
 def test_a_list_does_not_depend_on_the_order_of_the_candidates(seed, count):
     # given candidates, and the same ones shuffled
