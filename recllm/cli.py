@@ -71,6 +71,14 @@ def _schema_arguments(schema: argparse.ArgumentParser) -> None:
     schema.set_defaults(plain=commands.schema)  # a command without a configuration: it makes one
 
 
+def _tune_arguments(tune: argparse.ArgumentParser) -> None:
+    tune.add_argument("search", help="a YAML file of a search space, see configs/tune/")
+    tune.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override in the configuration that is searched")
+    tune.add_argument("--trials", type=int, help="go on until so many have ended; default: the file's")
+    tune.add_argument("--again", action="store_true", help="start over; else an interrupted search goes on")
+    tune.set_defaults(plain=commands.tune)
+
+
 def _prepare_arguments(prepare: argparse.ArgumentParser) -> None:
     prepare.add_argument("--check", action="store_true", help="only validate; list the first problems with their lines; write nothing")
     prepare.add_argument("--again", action="store_true", help="prepare even when the folder is up to date")
@@ -101,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--seed", type=int, help="default: training.seed")
     training.add_argument("--again", action="store_true", help="start over; else an interrupted run goes on, a finished one is kept")
     training.add_argument("--init-from", type=Path, metavar="RELEASE", help="go on from a release, on the train rows since its own")
+    text = "search for better settings on validation; killed, call it again; needs recllm[tune]"
+    _tune_arguments(kinds.add_parser("tune", help=text, description=text, allow_abbrev=False))
     evaluate = add("evaluate", commands.evaluate, "metrics of trained seeds and baselines on the test split")
     _evaluate_arguments(evaluate)
     _release_arguments(add("release", commands.release, "write a folder for the Hub from a trained seed"))

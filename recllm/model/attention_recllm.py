@@ -27,15 +27,15 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .encoders_recllm import attentions
 from .packing_recllm import Part, parts_of
 from .prefix_recllm import Prefix
 
 NAME = "recllm_timeline"
-KEY_VALUE = (("key", "value"), ("k_lin", "v_lin"))  # what architectures call the two projections that candidates do not need
 
 
 def recllm_timeline(module: Any, query: Any, key: Any, value: Any, attention_mask: Any = None, layout: Any = None, **kwargs: Any) -> Any:
@@ -157,20 +157,17 @@ def attend_to(prefix: Prefix, layer: int, query: torch.Tensor, mask: torch.Tenso
 _calling = threading.local()  # of the attention module that runs in this thread: its layout, and how many tokens it got
 
 
-def skip_unread(encoder: nn.Module) -> None:
+def skip_unread(encoder: PreTrainedModel) -> None:
     """Let an encoder project keys and values of a layout's `own` tokens only: a sixth of a candidate's attention and feed-forward work.
 
     To be called again where modules were replaced. Hooks change no parameter's name; they work in recomputations of checkpointing too,
     because the layout comes with the call.
     """
-    for attention in encoder.modules():
-        for names in KEY_VALUE:
-            found = [module for name in names if isinstance(module := getattr(attention, name, None), nn.Module)]
-            if len(found) == len(names):
-                attention.register_forward_pre_hook(_note, with_kwargs=True)
-                for module in found:
-                    module.register_forward_pre_hook(_cut)
-                    module.register_forward_hook(_fill)
+    for attention, key, value in attentions(encoder):
+        attention.register_forward_pre_hook(_note, with_kwargs=True)
+        for module in (key, value):
+            module.register_forward_pre_hook(_cut)
+            module.register_forward_hook(_fill)
 
 
 def _note(module: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:

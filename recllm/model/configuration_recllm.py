@@ -4,9 +4,9 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from .encoders_recllm import architecture, check_layers
 from .errors_recllm import ReleaseError, nearest
 
-SUPPORTED = {"bert": 0, "roberta": 1}  # encoder type -> positions start at 0, or at pad + 1
 DEFAULTS: dict[str, Any] = {
     "encoder": {}, "encoder_name": "", "layers": 3, "lora_rank": 8, "lora_alpha": 16.0, "profile_tokens": 32, "text_tokens": 48,
     "stride": 100, "overlap": 100, "table_size": 1, "token_numbers": 1, "context_slots": 1, "item_numbers": 0, "item_ids": 1,
@@ -17,7 +17,8 @@ DEFAULTS: dict[str, Any] = {
 
 
 class RecllmConfig(PretrainedConfig):
-    """`encoder` is the plain config of the pretrained encoder; `binary` the binary outcomes, each after what it is `given`."""
+    """`encoder` is the pretrained encoder's shape (`encoders_recllm.shape_of`); `binary` the binary outcomes, each after what it is
+    `given`."""
 
     model_type = "recllm"
 
@@ -38,21 +39,28 @@ class RecllmConfig(PretrainedConfig):
         return config
 
     def check(self) -> None:
-        """Raise ReleaseError for an encoder that is untested or too short for the timeline."""
-        kind = self.encoder.get("model_type")
-        if kind not in SUPPORTED:
-            raise ReleaseError(f'encoder "{self.encoder_name}": expected a model_type of {sorted(SUPPORTED)}, found "{kind}": '
-                               f"choose another encoder in the config's model section")
+        """Raise ReleaseError for an encoder that cannot work, or is too short for the timeline or the texts."""
+        architecture(self.encoder.get("model_type"), self.encoder_name)
         room = self.encoder["max_position_embeddings"] - self.first_position
-        need = self.profile_tokens + self.stride + self.overlap + 1
-        if need > room:
-            raise ReleaseError(f'encoder "{self.encoder_name}": expected room for {need} positions (profile_tokens + stride + overlap '
-                               f"+ 1), found {room}: lower them in the config's model section")
-        most = self.encoder["num_hidden_layers"]
-        if self.layers > most:
-            raise ReleaseError(f'encoder "{self.encoder_name}": expected at most {most} layers, found {self.layers}: lower model.layers')
+        timeline = self.profile_tokens + self.stride + self.overlap + 1
+        for need, what in ((timeline, "profile_tokens + stride + overlap + 1"), (self.text_tokens, "text_tokens")):
+            if need > room:
+                raise ReleaseError(f'encoder "{self.encoder_name}": expected room for {need} positions ({what}), found {room}: lower '
+                                   f"what is in brackets in the config's model section")
+        check_layers(self.encoder, self.layers, self.encoder_name)
 
     @property
     def first_position(self) -> int:
-        """Id of the first position: RoBERTa's start at pad + 1."""
-        return int(self.encoder["pad_token_id"]) + 1 if SUPPORTED[self.encoder["model_type"]] else 0
+        """Id of the first position: those of RoBERTa and XLM-R start at pad + 1."""
+        after = architecture(self.encoder["model_type"], self.encoder_name).after_padding
+        return int(self.encoder["pad_token_id"]) + 1 if after else 0
+
+    @property
+    def token_width(self) -> int:
+        """Width of what the encoder reads: that of its word embeddings, which ELECTRA and ALBERT project to that of their states."""
+        return int(self.encoder.get("embedding_size", self.encoder["hidden_size"]))
+
+    @property
+    def state_width(self) -> int:
+        """Width of what the encoder gives: of its states, and so of item vectors."""
+        return int(self.encoder["hidden_size"])

@@ -2,11 +2,11 @@
 
 from typing import TypeVar
 
-from torch import nn
+from transformers import PreTrainedModel
 
 from .attention_recllm import skip_unread
 
-Encoder = TypeVar("Encoder", bound=nn.Module)
+Encoder = TypeVar("Encoder", bound=PreTrainedModel)
 
 
 def merged(encoder: Encoder) -> Encoder:

@@ -1,15 +1,15 @@
 """The model: a frozen text tower, a body with LoRA that reads timelines, and heads on the candidate's state (DESIGN 5)."""
 
 import copy
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import normalize
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .attention_recllm import NAME, After, Done, Growing, Layout, Packed, see, skip_unread
 from .configuration_recllm import RecllmConfig
+from .encoders_recllm import ARCHITECTURES, build
 from .errors_recllm import ReleaseError
 from .heads_recllm import Heads
 from .lora_recllm import merged
@@ -22,13 +22,6 @@ except ImportError:  # merged releases load without it; the others say what is m
     inject_adapter_in_model = None  # type: ignore[assignment]
 
 
-def _encoder(plain: dict[str, Any], layers: int, dropout: float) -> Any:
-    # attention dropout stays 0: with it sdpa is slow on CPU
-    settings = {"num_hidden_layers": layers, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
-    config = AutoConfig.for_model(**{**plain, **settings})
-    return AutoModel.from_config(config, attn_implementation=NAME, add_pooling_layer=False)
-
-
 class RecllmModel(PreTrainedModel):
     """Timelines in, a state per candidate out. Takes tensors only; the processor knows ids and texts."""
 
@@ -39,18 +32,18 @@ class RecllmModel(PreTrainedModel):
 
     def __init__(self, config: RecllmConfig) -> None:
         super().__init__(config)
-        self.tower = _encoder(config.encoder, config.encoder["num_hidden_layers"], 0.0)
-        self.body = _encoder(config.encoder, config.layers, config.dropout)
-        width = config.encoder["hidden_size"]
-        self.tokens = TokenEncoder(config, width, width)
-        self.query = nn.Linear(width, width)
+        self.tower = build(config.encoder, config.encoder["num_hidden_layers"], 0.0, NAME)
+        self.body = build(config.encoder, config.layers, config.dropout, NAME)
+        self.tokens = TokenEncoder(config, config.token_width, config.state_width)
+        self.query = nn.Linear(config.state_width, config.token_width)  # retrieval compares with contents, which are parts of tokens
         self.query_scale = nn.Parameter(torch.tensor(2.0))  # log of the scale of the cosine in retrieval
-        self.heads = Heads(config, width)
+        self.heads = Heads(config, config.state_width)
         self.post_init()
         if config.lora_rank:  # after post_init, which would draw lora_B at random
             if inject_adapter_in_model is None:
                 raise ReleaseError("this release holds LoRA adapters and peft is not installed: pip install peft, or load a merged release")
-            lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=["query", "key", "value", "dense"])
+            targets = list(ARCHITECTURES[config.encoder["model_type"]].lora)
+            lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=targets)
             inject_adapter_in_model(lora, self.body)
         skip_unread(self.body)
         for name, parameter in self.named_parameters():

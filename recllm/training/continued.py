@@ -16,11 +16,12 @@ from recllm.config import Config, declared
 from recllm.errors import TrainingError
 from recllm.feed.fit import Kept, vector_sizes
 from recllm.feed.log import Log
+from recllm.model.encoders_recllm import shape_of
 from recllm.model.files_recllm import whole_file
 from recllm.model.modeling_recllm import RecllmModel
 from recllm.model.processor_recllm import RecllmProcessor
 from recllm.training.checkpoint import trainable_state
-from recllm.training.setup import TRAIN, Setup, encoder_plain, load_pretrained
+from recllm.training.setup import TRAIN, Setup, load_pretrained
 
 FILE, WEIGHTS = "fitted.json", "model.safetensors"
 IDS = "tokens.ids.weight"
@@ -120,7 +121,7 @@ def _encoder_differences(config: Config, model: RecllmModel) -> list[str]:
     """The encoder must be the release's to the last weight: names of folders say little. A body that is not the encoder's first layers
     was trained from random weights (`model.pretrained: false`)."""
     encoder, _ = load_pretrained(config.model.encoder)
-    own, released = encoder_plain(encoder), model.config.encoder
+    own, released = shape_of(encoder.config, config.model.encoder), model.config.encoder
     found = [_difference(f"model.encoder's {key}", own.get(key), released.get(key)) for key in {**own, **released}
              if own.get(key) != released.get(key)]  # fmt: skip
     if found:

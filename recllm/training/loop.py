@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,11 @@ def optimizer_for(tasks: Tasks, settings: Any) -> torch.optim.AdamW:
 
 
 class Trainer:
-    """One run over one setup. `folder` receives `last/`, `best/` and `log.jsonl`."""
+    """One run over one setup. `folder` receives `last/`, `best/` and `log.jsonl`; `watch` every evaluation's record."""
 
-    def __init__(self, setup: Setup, folder: Path, seed: int, accelerator: Accelerator | None = None) -> None:
-        self.setup, self.folder, self.seed = setup, folder, seed
+    def __init__(self, setup: Setup, folder: Path, seed: int, accelerator: Accelerator | None = None,
+                 watch: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.setup, self.folder, self.seed, self.watch = setup, folder, seed, watch
         self.settings = setup.config.training
         self.accelerator = accelerator or accelerator_for()
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
@@ -179,6 +181,8 @@ class Trainer:
         if better:
             self._save("best", None)
         self._log("evaluation", **record)
+        if self.watch is not None:
+            self.watch(record)
 
     # ---- records
 

