@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from .attention_recllm import NAME, KeyValues, Layout, timeline_mask
 from .configuration_recllm import RecllmConfig
 from .errors_recllm import ReleaseError
+from .forms_recllm import load_form
 from .heads_recllm import Heads
 from .tokens_recllm import TokenEncoder
 
@@ -52,6 +53,11 @@ class RecllmModel(PreTrainedModel):
         for name, parameter in self.named_parameters():
             pretrained = name.startswith(("tower.", "body."))
             parameter.requires_grad = not pretrained or "lora_" in name
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """A release of any form, from a folder or the Hub: see `forms_recllm.load_form`."""
+        return load_form(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):

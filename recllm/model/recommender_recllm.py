@@ -1,7 +1,6 @@
 """A model and its processor as one recommender: predictions for requests, and ranked lists."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from .errors_recllm import RequestError
 from .fields_recllm import as_list, as_number
 from .modeling_recllm import RecllmModel
 from .processor_recllm import RecllmProcessor
-from .release_recllm import upload_release, write_release
+from .release_recllm import Released
 from .requests_recllm import Prepared, RequestReader
 from .settings_recllm import call_settings
 from .strategy_recllm import NEARNESS, Ranking, ranked
@@ -33,23 +32,13 @@ class Pool:
     near: np.ndarray | None = None  # (c,) cosines to the query, where retrieval has computed them
 
 
-class Recommender:
+class Recommender(Released):
     """Requests are dicts as in DESIGN 7: profile, history, context, candidates. Reads the catalogue that came with the release."""
 
     def __init__(self, model: RecllmModel, processor: RecllmProcessor) -> None:
-        self.model, self.processor = model.eval(), processor
+        super().__init__(model, processor)
         self.reader = RequestReader(processor.rows, processor.tokenize, self.encode)
         self.contents: torch.Tensor | None = None
-
-    # ---- a folder for others
-
-    def save_pretrained(self, folder: str | Path, card: str = "", training: dict[str, Any] | None = None) -> Path:
-        """Write the full form, see `release_recllm.write_release`. Returns the folder."""
-        return write_release(self.model, self.processor, Path(folder).absolute(), card, training)
-
-    def push_to_hub(self, repo_id: str, card: str = "", private: bool = False, token: str | None = None) -> str:
-        """Upload what `save_pretrained` writes. Returns the address of the commit."""
-        return upload_release(self.model, self.processor, repo_id, card, private, token)
 
     # ---- text and catalogue
 
