@@ -216,7 +216,7 @@ def _places(config: Any, source: Any, given: str | None) -> Iterator[tuple[str, 
     the environment says."""
     name = str(config.encoder_name)
     if given is not None:
-        yield package_folder(given) or given, None
+        yield package_folder(given) or given, config.encoder_revision if given == name else None
         return
     for package in (name, *(package for package, repo in PACKAGES.items() if repo == name)):
         folder = package_folder(package)

@@ -48,7 +48,7 @@ def digest(path: Path) -> str:
 
 def write_manifest(folder: Path) -> None:
     """Record sha256 and bytes of every file below a folder; the last thing that is written of a release."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
     files = {p.relative_to(folder).as_posix(): {"sha256": digest(p), "bytes": p.stat().st_size} for p in paths}
     (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n", encoding="utf-8")
 
@@ -83,7 +83,8 @@ class ReleaseFiles:
     def path(self, name: str) -> Path:
         """A file of the release. Raises ReleaseError where there is none, or where it is not what the manifest says."""
         path = self._fetch(name, required=True)
-        assert path is not None
+        if path is None:  # of a missing config.json transformers says nothing
+            raise ReleaseError(f"{self.source}: expected {name} of a release, found none")
         if self.manifest is not None:
             self._check(path, name, self.manifest)
         return path

@@ -9,7 +9,7 @@ from transformers import FeatureExtractionMixin, PreTrainedTokenizerFast
 
 from .catalogue_recllm import ItemCounts, ItemTable
 from .errors_recllm import ReleaseError
-from .manifest_recllm import AGAIN, FORMAT, HUB, ReleaseFiles, reading
+from .manifest_recllm import AGAIN, FORMAT, HUB, MANIFEST, ReleaseFiles, reading, write_manifest
 from .processing_recllm import RowProcessor
 from .relations_recllm import Relations
 
@@ -43,7 +43,8 @@ class RecllmProcessor(FeatureExtractionMixin):
     # ---- files
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, counts: str = "full", **kwargs: Any) -> list[str]:
-        """Write the processor's files into a folder. Tables go beside the JSON, not into it. `counts`: see `ItemCounts.thinned`."""
+        """Write the processor's files and a manifest into a folder. Tables go beside the JSON, not into it; `counts` as in
+        `ItemCounts.thinned`."""
         if push_to_hub:
             raise ReleaseError("push a whole release with Recommender.push_to_hub: a processor alone is of no use")
         folder = Path(save_directory)
@@ -58,7 +59,8 @@ class RecllmProcessor(FeatureExtractionMixin):
         auto = {name: "processor_recllm.RecllmProcessor" for name in ("AutoFeatureExtractor", "AutoProcessor")}
         head = {"feature_extractor_type": "RecllmProcessor", "auto_map": auto}
         (folder / "preprocessor_config.json").write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
-        return [str(folder / name) for name in (*FILES, "preprocessor_config.json")]
+        write_manifest(folder)
+        return [str(folder / name) for name in (*FILES, "preprocessor_config.json", MANIFEST)]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "RecllmProcessor":  # type: ignore[override]
