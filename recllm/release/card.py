@@ -1,9 +1,9 @@
 """The model card: what a release is for, what it was made of, what was measured and what it cost, from the results file."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -66,10 +66,13 @@ def _is_binary(found: dict[str, Any], task: str) -> bool:
 
 
 def _nameless(found: dict[str, Any]) -> dict[str, Any]:
-    """Results whose command names no place of this machine."""
-    words = [PurePath(w).name if w.startswith(("/", "~")) or ":\\" in w else w for w in str(found.get("command", "")).split()]
-    words = [f"{w.split('=', 1)[0]}={PurePath(w).name}" if "=/" in w or "=~" in w else w for w in words]
-    return {**found, "command": " ".join(words)}
+    """Results whose command names no place of this machine: of a path the last name is left. A path may hold spaces, so that it ends
+    where the next option begins."""
+    shown: list[str] = []
+    for option in re.split(r"\s+(?=-)", str(found.get("command", ""))):
+        path = re.search(r"(?:^|(?<=[\s='\"]))(?:/|~|\.\.|[A-Za-z]:\\).*", option, re.DOTALL)
+        shown.append(option[: path.start()] + re.split(r"[/\\]", path[0])[-1] if path else option)
+    return {**found, "command": " ".join(" ".join(shown).split())}
 
 
 def _metadata(config: Config, plain: dict[str, Any], found: dict[str, Any] | None) -> ModelCardData:
