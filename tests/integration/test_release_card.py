@@ -1,7 +1,11 @@
 """The model card of a trained run: the Hub can read it, every figure in it is the results file's, nothing of the machine is."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +18,10 @@ from recllm.config import load_config
 from recllm.errors import DataError
 from recllm.release import release
 from recllm.release.card import plots
+from tests.hub_server import TOKEN, hub
 from tests.worlds import rich_config
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +84,6 @@ def test_the_card_says_what_it_is_for_what_was_measured_and_what_it_cost(run, tm
 
 
 def test_without_matplotlib_calibration_is_a_table_and_without_results_the_card_says_so(run, tmp_path, monkeypatch):
-    import sys
-
     config, said = load_config(run[0]), []
     found = json.loads((run[1] / "rich/results.json").read_text())
     with monkeypatch.context() as patch:
@@ -102,6 +107,23 @@ def test_without_matplotlib_calibration_is_a_table_and_without_results_the_card_
 def test_options_that_need_push_say_so(run, capsys):
     assert main(["release", str(run[0]), "--revision", "v1"]) == 2
     assert "expected --push NAME beside them" in capsys.readouterr().err
+
+
+def test_the_script_pushes_to_the_hub(run, tmp_path):
+    with hub() as server:
+        server.faults.append(["POST", "/api/models/me/films/commit", 503, 1])
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RECLLM_RUNS": str(run[1]), "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0",
+                       "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+        command = [sys.executable, str(ROOT / "scripts/release.py"), str(run[0]), "--out", str(tmp_path / "r"), "--form", "merged",
+                   "--push", "me/films", "--private", "--revision", "v1"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+    assert found.returncode == 0, found.stderr
+    repository = server.repositories["me/films"]
+    assert repository.private and repository.tags["v1"] == repository.branches["main"]
+    assert set(repository.commits[repository.tags["v1"]]) - {".gitattributes"} == {
+        p.relative_to(tmp_path / "r").as_posix() for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    assert "me/films: upload: " in found.stderr and f"{server.url}/me/films/commit/" in found.stdout
 
 
 def test_a_dry_run_lists_files_and_bytes(run, tmp_path, capsys):
