@@ -157,12 +157,15 @@ def load_form(load: Callable[..., Any], source: Any, *args: Any, base_encoder: s
 def _quiet() -> Iterator[None]:
     """Without transformers' table of the weights that a file lacks: here they are either expected, or one line."""
     logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.addFilter(_nothing)  # not by its level: a higher one makes transformers 5.24 list every layer as "not sharded"
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING
 
 
 def _check_weights(model: nn.Module, path: Path, missing: set[str], info: dict[str, Any]) -> None:

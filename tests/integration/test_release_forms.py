@@ -135,6 +135,13 @@ def test_plain_peft_loads_the_adapters_of_the_body(folders, made, tiny_encoder):
     assert not (folders["merged"] / "peft").exists()
 
 
+def test_loading_says_nothing_of_weights_that_are_meant_to_be_missing(folders, tiny_encoder, capfd):
+    recllm.Recommender.from_pretrained(folders["adapter"], base_encoder=tiny_encoder)
+
+    said = capfd.readouterr().err
+    assert "MISSING" not in said and "LOAD REPORT" not in said and "not sharded" not in said
+
+
 def test_another_encoder_is_refused(folders, tiny_encoder, tmp_path):
     from transformers import BertModel
 
