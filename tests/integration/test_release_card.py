@@ -104,6 +104,18 @@ def test_without_matplotlib_calibration_is_a_table_and_without_results_the_card_
         release(config, results=tmp_path / "missing.json")
 
 
+def test_commands_find_the_encoder_of_an_adapter_release_by_the_config(run, tmp_path):
+    import pandas as pd
+
+    request = {"context": {"time": 1700090000}, "candidates": ["i1", "i2", "i3"]}
+    (tmp_path / "requests.jsonl").write_text(json.dumps(request) + "\n", encoding="utf-8")
+    for form in ("full", "adapter"):
+        assert main(["release", str(run[0]), "--form", form, "--out", str(tmp_path / form)]) == 0
+        files = [str(tmp_path / "requests.jsonl"), str(tmp_path / f"{form}.parquet")]
+        assert main(["predict", str(run[0]), *files, "--release", str(tmp_path / form)]) == 0
+    assert pd.read_parquet(tmp_path / "full.parquet").equals(pd.read_parquet(tmp_path / "adapter.parquet"))
+
+
 def test_options_that_need_push_say_so(run, capsys):
     assert main(["release", str(run[0]), "--revision", "v1"]) == 2
     assert "expected --push NAME beside them" in capsys.readouterr().err

@@ -9,11 +9,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import recllm
+from recllm.errors import TrainingError
 from recllm.model.errors_recllm import ReleaseError
 from recllm.model.forms_recllm import FORMS, adapter_state, encoder_hash, encoder_state, find_encoder, package_folder
 from recllm.model.manifest_recllm import ReleaseFiles, write_manifest
 from recllm.model.modeling_recllm import RecllmModel
 from recllm.recommend.build import recommender_of
+from recllm.training.continued import start_from
 from tests.strangers import run_stranger
 
 REQUESTS = [
@@ -185,6 +187,13 @@ class AutoModelConfig:
 
     def __init__(self, **fields):
         self.__dict__ |= fields
+
+
+def test_training_goes_on_from_the_adapter_form_and_not_from_the_merged_one(folders, made):
+    with pytest.raises(TrainingError, match="expected scored train rows after"):  # all the rest of the release fits
+        start_from(folders["adapter"], made.config, made.log)
+    with pytest.raises(TrainingError, match="expected the full or adapter form, found the merged one"):
+        start_from(folders["merged"], made.config, made.log)
 
 
 def test_an_unknown_form_and_half_precision_are_refused(recommender, tmp_path):
