@@ -142,7 +142,8 @@ The log `{config.name}`, split by time (validation {split.validation}, test {spl
 alone.{sampled} {said}
 
 Text is read by the pretrained encoder `{encoder}`{f" ({named})" if named else ""}, whose own licence applies to its weights. The folder
-holds the items' catalogue, their counts by period and the fitted vocabularies; it holds no user id and no row of the log."""
+holds the items' catalogue, their counts by period and the fitted vocabularies (each value of a category field that train saw, be it once);
+it holds no user id and no row of the log."""
 
 
 def _measured(found: dict[str, Any] | None) -> str:
