@@ -44,6 +44,11 @@ def _release_arguments(release: argparse.ArgumentParser) -> None:
     release.add_argument("--seed", type=int, help="default: training.seed")
     release.add_argument("--out", type=Path, help="default: release/ in the run's folder")
     release.add_argument("--results", type=Path, help="results file for the model card; default: results.json in the run's folder")
+    release.add_argument("--form", choices=("full", "adapter", "merged"), help="default: release.form")
+    release.add_argument("--push", metavar="NAME", help="also upload it to the Hub, as owner/name")
+    release.add_argument("--private", action="store_true", help="with --push: for its owners' eyes only, where it is a new repository")
+    release.add_argument("--revision", metavar="TAG", help="with --push: tag it; from_pretrained(..., revision=TAG) is then this release")
+    release.add_argument("--dry-run", action="store_true", help="with --push: only list files and bytes, upload nothing")
 
 
 def _user_arguments(command: argparse.ArgumentParser) -> None:

@@ -146,23 +146,25 @@ def _strategies(config: Config, seeds: list[int], command: str, out: Path) -> in
 
 
 def release(config: Config, args: argparse.Namespace) -> int:
-    from recllm.release import release
+    from recllm.release import push, release
 
-    folder = release(config, seed=args.seed, folder=args.out, results=args.results)
+    if not args.push and (args.private or args.revision or args.dry_run):
+        raise ConfigError("--private, --revision and --dry-run: expected --push NAME beside them, found none")
+    folder = release(config, seed=args.seed, folder=args.out, results=args.results, form=args.form, name=args.push, say=_say)
     print(f'{folder}: transformers.pipeline("recommendation", model="{folder}", trust_remote_code=True)')
+    if args.push:
+        print(push(folder, args.push, private=args.private, revision=args.revision, dry_run=args.dry_run, say=_say))
     return 0
 
 
 def _recommender(config: Config, release: Path | None):
     """The released recommender of a config."""
-    from recllm.model.modeling_recllm import RecllmModel
-    from recllm.model.processor_recllm import RecllmProcessor
     from recllm.model.recommender_recllm import Recommender
 
     folder = release or config.release
     if not (folder / "config.json").is_file():
         raise ConfigError(f"expected a release in {folder}, found none: run scripts/release.py with this config first")
-    return Recommender(RecllmModel.from_pretrained(folder), RecllmProcessor.from_pretrained(folder))
+    return Recommender.from_pretrained(folder, base_encoder=config.model.encoder)
 
 
 def predict(config: Config, args: argparse.Namespace) -> int:

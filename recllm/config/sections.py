@@ -67,6 +67,16 @@ class EvaluationConfig(Strict):
     min_slice: int = Field(default=200, ge=1)
 
 
+class ReleaseConfig(Strict):
+    """`adapter` holds what the pretrained encoder does not give, and names it; `merged` loads without peft. `counts` thins the item counts:
+    `daily` keeps an item's last of each day, `last` what serves requests after the end of the log."""
+
+    form: Literal["full", "adapter", "merged"] = "full"
+    counts: Literal["full", "daily", "last"] = "full"
+    license: str | None = Field(default=None, description="of the weights, by the Hub's short name such as apache-2.0; for the card")
+    data: str = Field(default="", description="where the log comes from and under which licence, a sentence or two of the card")
+
+
 def declared(plain: Any) -> Any:
     """Settings without those that say nothing (null, empty): a new optional role leaves what was prepared before it as it is."""
     if not isinstance(plain, dict):
@@ -87,6 +97,7 @@ class Config(Strict):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     recommend: RecommendConfig = RecommendConfig()
+    releases: ReleaseConfig = Field(alias="release", default=ReleaseConfig())
 
     @field_validator("name")
     @classmethod

@@ -1,7 +1,5 @@
-"""Results as text for a terminal, as Markdown for README and as the model card of a release."""
+"""Results as text for a terminal, and as Markdown for README and model cards."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from recllm.evaluation.revenue import sentence
@@ -160,41 +158,3 @@ def ahead(found: dict[str, Any], counters: str = "fresh") -> list[str]:
             said = f"{task} {metric} ({model} {number(row['mean'], metric)} to {number(own['mean'], metric)})"
             best[task, metric] = (gain, said)
     return [said for _, said in best.values()]
-
-
-def card(name: str, note: str, config: dict[str, Any], results: Path) -> str:
-    """README.md of a release: use, training data, measured table."""
-    measured = "Not evaluated: run scripts/evaluate.py, then scripts/release.py again."
-    if results.is_file():
-        found = json.loads(results.read_text(encoding="utf-8"))
-        measured = markdown(found)
-    outcomes = ", ".join(config["schema"]["outcomes"])
-    context = ", ".join(["time", *config["schema"]["context"]])
-    return f"""---
-library_name: transformers
-pipeline_tag: other
-tags: [recommendation, recllm]
-base_model: {config['model']['encoder']}
----
-
-# {name}
-
-A context-aware recommender made with recllm: it predicts {outcomes} of a candidate item from a user's history, profile and moment
-({context}). {note}
-
-```python
-import transformers
-
-pipe = transformers.pipeline("recommendation", model="THIS_FOLDER_OR_HUB_ID", trust_remote_code=True)
-pipe({{"profile": {{}}, "history": [], "context": {{}}}}, top_k=5)
-```
-
-## Measured
-
-{measured}
-
-## Limits
-
-Item counts are those at the end of the prepared log; an item without text, and never seen in training, is scored from the moment and the
-user alone. Probabilities are calibrated on the validation days of the log that the model was trained on.
-"""

@@ -1,6 +1,7 @@
 """The catalogue: all items, their fields, vectors and counts, in a few flat arrays; and its two files in a release."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from safetensors.numpy import save_file
 
 from .errors_recllm import ReleaseError
 from .files_recllm import mapped_arrays, whole_file
+from .manifest_recllm import AGAIN, reading
+from .timeline_recllm import DAY
 
 ARRAYS = ("vector", "cat", "weight", "num", "share", "published", "id_row")
 
@@ -71,12 +74,16 @@ class ItemTable:
 
     @classmethod
     def load(cls, arrays: Path, lines: Path) -> "ItemTable":
-        """Read what `save` wrote; the arrays stay on the disk until they are used. Raises ReleaseError when the two files do not belong
-        together."""
-        fields = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line]
-        table = cls(ids=[f.pop("item_id") for f in fields], fields=fields, **mapped_arrays(arrays))
+        """Read what `save` wrote; the arrays stay on the disk until they are used. Raises ReleaseError for malformed files, or two that do not belong together."""
+        with reading(lines):
+            fields = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line]
+            ids = [str(f.pop("item_id")) for f in fields]
+        with reading(arrays):
+            found = mapped_arrays(arrays)
+            table = cls(ids=ids, fields=fields, **found)
         if len(table.ids) != len(table.id_row):
             raise ReleaseError(f"{lines}: expected {len(table.id_row)} items as in {arrays.name}, found {len(table.ids)}: release it again")
+        _check(arrays, found, len(ids), {"cat": 2, "weight": 2, "num": 2, "share": 2, "vector": 2, "published": 1, "id_row": 1})
         return table
 
 
@@ -116,6 +123,21 @@ class ItemCounts:
         # sums of seconds may round to just below 0
         return np.maximum(now - self.read(row, time - span), 0.0)
 
+    def thinned(self, how: str, spans: Iterable[int]) -> "ItemCounts":
+        """Fewer rows: `daily` keeps each item's last of every UTC day, `last` its newest; both also what `recent` reads after the end of
+        the log for each of the `spans` (ms), so that only requests of earlier moments see other counts: older ones, never later."""
+        if how == "full" or len(self.row) == 0:
+            return self
+        newest = max(self.last, int(self.end.max()))
+        keep = np.zeros(len(self.row), dtype=bool)
+        if how == "daily":
+            day = (self.end - 1) // DAY  # a period that closes at midnight belongs to the day before
+            keep |= np.append((self.row[1:] != self.row[:-1]) | (day[1:] != day[:-1]), True)
+        for moment in (newest, *(newest - span for span in spans)):
+            closed = np.flatnonzero(self.end // self.period <= moment // self.period)
+            keep[closed[np.append(self.row[closed][1:] != self.row[closed][:-1], True)[: len(closed)]]] = True
+        return ItemCounts(self.period, self.row[keep], self.end[keep], self.sums[keep], self.last)
+
     def save(self, folder: Path) -> None:
         # safetensors writes the memory as it lies: a column-major array would come back scrambled, in silence
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("row", "end", "sums")}
@@ -123,6 +145,21 @@ class ItemCounts:
 
     @classmethod
     def load(cls, path: Path) -> "ItemCounts":
-        arrays = mapped_arrays(path)
-        period, last = (int(v) for v in arrays.pop("period_last"))
-        return cls(period=period, last=last, **arrays)
+        """Read what `save` wrote. Raises ReleaseError for a malformed file."""
+        with reading(path):
+            arrays = mapped_arrays(path)
+            period, last = (int(v) for v in arrays.pop("period_last"))
+            _check(path, arrays, len(arrays["row"]), {"row": 1, "end": 1, "sums": 2})
+            if period <= 0:
+                raise ReleaseError(f"{path}: expected a period of some milliseconds, found {period}: {AGAIN}")
+            return cls(period=period, last=last, **arrays)
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray], rows: int, axes: dict[str, int]) -> None:
+    """Raise ReleaseError for an array of another number of rows or axes, or with values that are no numbers."""
+    for name, expected in axes.items():
+        found = arrays[name]
+        if found.ndim != expected or len(found) != rows:
+            raise ReleaseError(f"{path}: expected {name} with {rows} rows and {expected} axes, found shape {list(found.shape)}: {AGAIN}")
+        if name != "num" and not np.isfinite(found).all():  # an item's number may be unknown
+            raise ReleaseError(f"{path}: expected finite values of {name}, found NaN or infinity: {AGAIN}")

@@ -6,14 +6,24 @@ from transformers import PretrainedConfig
 
 from .encoders_recllm import architecture, check_layers
 from .errors_recllm import ReleaseError, nearest
+from .manifest_recllm import AGAIN, check_format
 
 DEFAULTS: dict[str, Any] = {
     "encoder": {}, "encoder_name": "", "layers": 3, "lora_rank": 8, "lora_alpha": 16.0, "profile_tokens": 32, "text_tokens": 48,
     "stride": 100, "overlap": 100, "table_size": 1, "token_numbers": 1, "context_slots": 1, "item_numbers": 0, "item_ids": 1,
     "extra_width": 0, "text_fields": 0,
     "item_id_dropout": 0.1, "binary": [], "given": {}, "duration": None, "duration_bins": 24, "head_width": 128, "dropout": 0.1,
-    "cross_rank": 64,
+    "cross_rank": 64, "form": "full", "release_format": 1, "encoder_revision": None, "encoder_sha256": "",
 }  # fmt: skip
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """A setting of its default's type, text or nothing where that is None. Raises ReleaseError for another."""
+    kinds = {int: (int,), float: (int, float), type(None): (str, type(None))}.get(type(default), (type(default),))
+    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
+        raise ReleaseError(f"config.json: expected {name} of type {kinds[0].__name__}, found {type(value).__name__} {str(value)[:40]!r}: "
+                           f"{AGAIN}")
+    return value
 
 
 class RecllmConfig(PretrainedConfig):
@@ -24,7 +34,8 @@ class RecllmConfig(PretrainedConfig):
 
     def __init__(self, **settings: Any) -> None:
         for name, default in DEFAULTS.items():
-            setattr(self, name, settings.pop(name, default))
+            setattr(self, name, _typed(name, settings.pop(name, default), default))
+        check_format(self.release_format, "config.json")
         settings.setdefault("tie_word_embeddings", True)  # without it the mapping of tied weights is ignored in silence
         super().__init__(**settings)
 

@@ -11,7 +11,10 @@ class RequestError(ValueError):
 
 
 class ReleaseError(ValueError):
-    """A release folder cannot be used: a missing file, another version, an unknown encoder."""
+    """A release cannot be used, written or pushed: a missing or changed file, another version, an unknown encoder. One line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # what it quotes of other libraries may hold line feeds
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -14,7 +14,6 @@ def merged(encoder: Encoder) -> Encoder:
     adapted = [(name, module) for name, module in encoder.named_modules() if hasattr(module, "get_base_layer")]
     for name, module in adapted:
         module.merge()
-        parent, _, own = name.rpartition(".")
-        setattr(encoder.get_submodule(parent), own, module.get_base_layer())
+        encoder.set_submodule(name, module.get_base_layer())
     skip_unread(encoder)
     return encoder

@@ -1,6 +1,7 @@
 """The model: a frozen text tower, a body with LoRA that reads timelines, and heads on the candidate's state (DESIGN 5)."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from .attention_recllm import NAME, After, Done, Growing, Layout, Packed, see, s
 from .configuration_recllm import RecllmConfig
 from .encoders_recllm import ARCHITECTURES, build
 from .errors_recllm import ReleaseError
+from .forms_recllm import load_form
 from .heads_recllm import Heads
 from .lora_recllm import merged
 from .prefix_recllm import Prefix
@@ -49,6 +51,11 @@ class RecllmModel(PreTrainedModel):
         for name, parameter in self.named_parameters():
             pretrained = name.startswith(("tower.", "body."))
             parameter.requires_grad = not pretrained or "lora_" in name
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """A release of any form, from a folder or the Hub: see `forms_recllm.load_form`."""
+        return load_form(super().from_pretrained, pretrained_model_name_or_path, *args, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):

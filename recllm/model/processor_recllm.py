@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 from transformers import FeatureExtractionMixin, PreTrainedTokenizerFast
-from transformers.utils import cached_file
 
 from .catalogue_recllm import ItemCounts, ItemTable
 from .errors_recllm import ReleaseError
+from .manifest_recllm import AGAIN, FORMAT, HUB, MANIFEST, ReleaseFiles, reading, write_manifest
 from .processing_recllm import RowProcessor
 from .relations_recllm import Relations
 
-FORMAT = 1  # of the files below; another number is another layout
 FILES = ("processor_spec.json", "catalogue.safetensors", "catalogue.jsonl", "item_counts.safetensors", "tokenizer.json")
 
 
@@ -43,8 +42,9 @@ class RecllmProcessor(FeatureExtractionMixin):
 
     # ---- files
 
-    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """Write the processor's files into a folder. Tables go beside the JSON, not into it."""
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, counts: str = "full", **kwargs: Any) -> list[str]:
+        """Write the processor's files and a manifest into a folder. Tables go beside the JSON, not into it; `counts` as in
+        `ItemCounts.thinned`."""
         if push_to_hub:
             raise ReleaseError("push a whole release with Recommender.push_to_hub: a processor alone is of no use")
         folder = Path(save_directory)
@@ -52,32 +52,57 @@ class RecllmProcessor(FeatureExtractionMixin):
         plain = {"format": FORMAT, "spec": self.rows.spec, "recommend": self.recommend}
         (folder / "processor_spec.json").write_text(json.dumps(plain, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         self.rows.items.save(folder)
-        self.rows.counts.save(folder)
+        self.rows.counts.thinned(counts, self.rows.recent.values()).save(folder)
         if self.rows.relations is not None:
             self.rows.relations.save(folder)
         self.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
         auto = {name: "processor_recllm.RecllmProcessor" for name in ("AutoFeatureExtractor", "AutoProcessor")}
         head = {"feature_extractor_type": "RecllmProcessor", "auto_map": auto}
         (folder / "preprocessor_config.json").write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
-        return [str(folder / name) for name in (*FILES, "preprocessor_config.json")]
+        write_manifest(folder)
+        return [str(folder / name) for name in (*FILES, "preprocessor_config.json", MANIFEST)]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "RecllmProcessor":  # type: ignore[override]
-        """Read a release from a folder or the Hub, every file at the same revision. Raises ReleaseError naming a missing one."""
-        hub = {k: kwargs[k] for k in ("cache_dir", "force_download", "local_files_only", "token", "revision") if kwargs.get(k) is not None}
-
-        def file(name: str) -> Path:
-            try:
-                return Path(str(cached_file(str(pretrained_model_name_or_path), name, **hub)))
-            except OSError as error:
-                raise ReleaseError(f"{pretrained_model_name_or_path}: expected {name} of a release, found none: {error}") from None
-
-        paths = {name: file(name) for name in FILES}
-        plain = json.loads(paths["processor_spec.json"].read_text(encoding="utf-8"))
-        if plain.get("format") != FORMAT:
-            where = paths["processor_spec.json"]
-            raise ReleaseError(f"{where}: expected format {FORMAT}, found {plain.get('format')}: use the version that wrote it")
+        """Read a release from a folder or the Hub, every file at the same revision and checked by the manifest. Raises ReleaseError naming
+        a missing, changed or malformed one."""
+        files = ReleaseFiles(pretrained_model_name_or_path, **{name: kwargs[name] for name in HUB if name in kwargs})
+        where = files.path("processor_spec.json")
+        with reading(where):
+            plain = json.loads(where.read_text(encoding="utf-8"))
+            files.checked(plain["format"], where)
+            spec, recommend = plain["spec"], dict(plain["recommend"])
+            related = bool(spec["schema"].get("relations"))
+        paths = {name: files.path(name) for name in FILES}
         items = ItemTable.load(paths["catalogue.safetensors"], paths["catalogue.jsonl"])
-        relations = Relations.load(file("relations.safetensors")) if plain["spec"]["schema"].get("relations") else None
-        rows = RowProcessor(plain["spec"], items, ItemCounts.load(paths["item_counts.safetensors"]), relations)
-        return cls(rows, PreTrainedTokenizerFast(tokenizer_file=str(paths["tokenizer.json"])), plain["recommend"])
+        counts = ItemCounts.load(paths["item_counts.safetensors"])
+        relations = None
+        if related:
+            path = files.path("relations.safetensors")
+            with reading(path):
+                relations = Relations.load(path)
+        with reading(where):
+            rows = RowProcessor(spec, items, counts, relations)
+            _agree(rows, where.parent)
+        with reading(paths["tokenizer.json"]):
+            try:
+                tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(paths["tokenizer.json"]))
+            except Exception as error:  # tokenizers raises no narrower one
+                raise ReleaseError(f"{paths['tokenizer.json']}: expected a tokenizer, found none ({error}): {AGAIN}") from None
+        return cls(rows, tokenizer, recommend)
+
+
+def _agree(rows: RowProcessor, folder: Path) -> None:
+    """Raise ReleaseError where the tables of a release do not fit each other."""
+    items, counts = rows.items, rows.counts
+    numbers = len(rows.number_names())
+    pairs = [("processor_spec.json: numbers in mean", numbers, len(rows.mean)),
+             ("processor_spec.json: numbers in std", numbers, len(rows.std)),
+             ("catalogue.safetensors: numbers of an item", 2 * len(rows.spec["item_numbers"]), items.num.shape[1]),
+             ("catalogue.safetensors: counted categories", len(rows.categories), items.share.shape[1]),
+             ("item_counts.safetensors: sums of a row", 1 + 2 * len(rows.counters.outcomes), counts.sums.shape[1])]
+    for what, expected, found in pairs:
+        if expected != found:
+            raise ReleaseError(f"{folder}/{what}: expected {expected} as processor_spec.json says, found {found}: {AGAIN}")
+    if len(counts.row) and not 0 <= int(counts.row.min()) <= int(counts.row.max()) < max(len(items), 1):
+        raise ReleaseError(f"{folder}/item_counts.safetensors: expected rows of the {len(items)} items, found others: {AGAIN}")

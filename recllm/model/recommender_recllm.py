@@ -1,7 +1,6 @@
 """A model and its processor as one recommender: predictions for requests, and ranked lists."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from .fields_recllm import as_list, as_number
 from .modeling_recllm import RecllmModel
 from .prefix_recllm import PrefixCache
 from .processor_recllm import RecllmProcessor
-from .release_recllm import upload_release, write_release
+from .release_recllm import Released
 from .requests_recllm import Prepared, RequestReader
 from .retrieval_recllm import Contents
 from .settings_recllm import call_settings
@@ -33,7 +32,7 @@ class Pool:
     near: np.ndarray | None = None  # (c,) cosines to the query, where retrieval has computed them
 
 
-class Recommender:
+class Recommender(Released):
     """Requests are dicts as in DESIGN 7: profile, history, context, candidates. Reads the catalogue that came with the release.
 
     A request with a `user` has its prefix kept in `cache`: the next one of that user, with more history or in another context, goes on from
@@ -41,20 +40,10 @@ class Recommender:
     """
 
     def __init__(self, model: RecllmModel, processor: RecllmProcessor, cache: PrefixCache | None = None) -> None:
-        self.model, self.processor = model.eval(), processor
+        super().__init__(model, processor)
         self.engine = Engine(model, processor.rows, cache)
         self.reader = RequestReader(processor.rows, processor.tokenize, self.encode)
         self.contents = Contents(processor.rows.items, self._content)
-
-    # ---- a folder for others
-
-    def save_pretrained(self, folder: str | Path, card: str = "", training: dict[str, Any] | None = None) -> Path:
-        """Write the full form, see `release_recllm.write_release`. Returns the folder."""
-        return write_release(self.model, self.processor, Path(folder).absolute(), card, training)
-
-    def push_to_hub(self, repo_id: str, card: str = "", private: bool = False, token: str | None = None) -> str:
-        """Upload what `save_pretrained` writes. Returns the address of the commit."""
-        return upload_release(self.model, self.processor, repo_id, card, private, token)
 
     # ---- text and catalogue
 

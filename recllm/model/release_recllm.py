@@ -1,45 +1,75 @@
-"""The folder of a release: weights with adapters, config, processor, code and card, all of it or nothing (DESIGN 7)."""
+"""The folder of a release: weights of a form, config, processor, code, card and manifest, all of it or nothing (DESIGN 7)."""
 
 import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from transformers.utils.hub import hf_api
+from typing import Any, Self
 
 from .errors_recllm import ReleaseError
 from .files_recllm import whole_folder
+from .forms_recllm import write_form
+from .manifest_recllm import FORMAT, write_manifest
 from .modeling_recllm import RecllmModel
 from .processor_recllm import RecllmProcessor
+from .push_recllm import push_folder
 
 AUTO_MAP = {"AutoConfig": "configuration_recllm.RecllmConfig", "AutoModel": "modeling_recllm.RecllmModel"}
 PIPELINE = {"recommendation": {"impl": "pipeline_recllm.RecommendationPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
 
-def write_release(model: RecllmModel, processor: RecllmProcessor, folder: Path, card: str = "",
-                  training: dict[str, Any] | None = None) -> Path:
-    """Write the full form (weights with adapters, config, processor, code, `card` as README.md, `training` settings): all of it, or
-    nothing. `AutoModel`, the processor and the pipeline load it without recllm. An earlier release is replaced; raises ReleaseError
-    for a folder that holds anything else."""
+def write_release(model: Any, processor: RecllmProcessor, folder: Path, card: str = "", training: dict[str, Any] | None = None, *,
+                  form: str = "full", counts: str = "full", plots: dict[str, bytes] | None = None) -> Path:
+    """Write a form (see `forms_recllm`) with config, processor, code, `card` as README.md, `training` settings and `plots` (file name ->
+    content): all of it, or nothing. `AutoModel`, the processor and the pipeline load it without recllm.
+
+    An earlier release is replaced; raises ReleaseError for a folder that holds anything else.
+    """
     if folder.exists() and any(folder.iterdir()) and not (folder / "processor_spec.json").is_file():
         raise ReleaseError(f"{folder}: expected no folder, an empty one or an earlier release, found other files: choose another")
     with whole_folder(folder) as part:
-        config = model.config
+        config = write_form(model, part, form)
         config.auto_map, config.custom_pipelines, config.architectures = AUTO_MAP, PIPELINE, ["RecllmModel"]
-        model.save_pretrained(part)
-        processor.save_pretrained(part)
+        config.release_format = FORMAT
+        config.save_pretrained(part)
+        processor.save_pretrained(part, counts=counts)
         for path in sorted(Path(__file__).parent.glob("*_recllm.py")):
-            shutil.copy(path, part / path.name)
+            shutil.copyfile(path, part / path.name)
         (part / "README.md").write_text(card, encoding="utf-8")
+        for name, content in (plots or {}).items():
+            (part / name).write_bytes(content)
         if training is not None:
             (part / "training_config.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+        mode = (part / "README.md").stat().st_mode
+        for path in part.rglob("*.safetensors"):
+            path.chmod(mode)  # safetensors lets nobody else read its files
+        write_manifest(part)
     return folder
 
 
-def upload_release(model: RecllmModel, processor: RecllmProcessor, repo_id: str, card: str, private: bool, token: str | None) -> str:
-    """Write a release aside and upload it to the Hub. Returns the address of the commit."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = write_release(model, processor, Path(place) / "release", card)
-        hf_api().create_repo(repo_id, private=private, token=token, exist_ok=True)
-        return str(hf_api().upload_folder(repo_id=repo_id, folder_path=folder, token=token, commit_message="Release of recllm"))
+class Released:
+    """What a recommender is to others: a folder, or a repository of the Hub."""
+
+    model: RecllmModel
+    processor: RecllmProcessor
+
+    def __init__(self, model: RecllmModel, processor: RecllmProcessor) -> None:
+        self.model, self.processor = model.eval(), processor
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, base_encoder: str | None = None, **hub: Any) -> Self:
+        """A release of any form, from a folder or the Hub, without remote code. `base_encoder`: see `forms_recllm.load_form`; `hub` are
+        revision, token, cache_dir, local_files_only. Raises ReleaseError for a release that cannot be used."""
+        model = RecllmModel.from_pretrained(source, base_encoder=base_encoder, **hub)
+        return cls(model, RecllmProcessor.from_pretrained(source, **hub))
+
+    def save_pretrained(self, folder: str | Path, card: str = "", training: dict[str, Any] | None = None, **release: Any) -> Path:
+        """Write a release: see `write_release`, which takes form, counts and plots as well. Returns the folder."""
+        return write_release(self.model, self.processor, Path(folder).absolute(), card, training, **release)
+
+    def push_to_hub(self, repo_id: str, card: str = "", private: bool = False, token: str | None = None, revision: str | None = None,
+                    **release: Any) -> str:
+        """Upload what `save_pretrained` writes; `revision` becomes a tag. Returns the address of the commit."""
+        with tempfile.TemporaryDirectory() as place:
+            folder = self.save_pretrained(Path(place) / "release", card, **release)
+            return push_folder(folder, repo_id, private=private, token=token, revision=revision)

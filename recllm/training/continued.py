@@ -75,7 +75,10 @@ def start_from(folder: Path, config: Config, log: Log) -> Start:
     both dates where the log has no new rows to train on."""
     if not (folder / WEIGHTS).is_file() or not (folder / "processor_spec.json").is_file():
         raise TrainingError(f"--init-from: expected the folder of a release, found none in {folder}: see scripts/release.py")
-    rows, model = RecllmProcessor.from_pretrained(folder).rows, RecllmModel.from_pretrained(folder)
+    rows, model = RecllmProcessor.from_pretrained(folder).rows, RecllmModel.from_pretrained(folder, base_encoder=config.model.encoder)
+    if model.config.form == "merged":
+        raise TrainingError(f"--init-from: expected the full or adapter form, found the merged one in {folder}: its adapters cannot be "
+                            f"trained on")
     # roles that neither declares are no difference: a release of an earlier version does not name them
     found = [*_schema_differences(declared(json.loads(config.columns.model_dump_json())), declared(rows.spec["schema"]), "schema"),
              *_setting_differences(config, log, rows.spec, model), *_encoder_differences(config, model)]

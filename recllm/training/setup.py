@@ -73,6 +73,12 @@ def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast
         raise ConfigError(f'model.encoder: expected an encoder at "{name}", found none ({str(error).splitlines()[0]}): {hint}') from None
 
 
+def encoder_label(name: str) -> str:
+    """What a release calls its encoder: a path of this machine has no place in it."""
+    local = name.startswith(("/", ".", "~")) or "\\" in name or Path(name).is_dir()
+    return Path(name.replace("\\", "/")).name if local else name
+
+
 def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedModel, kept: Kept | None = None) -> RecllmConfig:
     """The model's shape, from settings and from what was fitted. Raises ReleaseError for an encoder that does not fit."""
     schema, settings = config.columns, config.model
@@ -80,9 +86,9 @@ def model_config(config: Config, processor: RowProcessor, encoder: PreTrainedMod
              "duration_bins", "head_width", "dropout", "cross_rank")
     given = {n: str(schema.outcomes[n].given) for n in schema.binary if schema.outcomes[n].given}
     slots = [*processor.by_group["context"], *processor.by_group["time"]]
-    local = settings.encoder.startswith(("/", "."))  # a path of this machine has no place in a release
     return RecllmConfig.checked(
-        encoder=shape_of(encoder.config, settings.encoder), encoder_name=Path(settings.encoder).name if local else settings.encoder,
+        encoder=shape_of(encoder.config, settings.encoder), encoder_name=encoder_label(settings.encoder),
+        encoder_revision=getattr(encoder.config, "_commit_hash", None),
         table_size=processor.table_size, token_numbers=len(processor.number_names()), item_numbers=processor.items.num.shape[1],
         context_slots=sum(s.width for s in slots), item_ids=1 + max(int(processor.items.id_row.max()), len(kept.id_items) if kept else 0),
         text_fields=len(processor.texts), extra_width=sum(processor.spec["item_vectors"].values()), binary=schema.binary, given=given,

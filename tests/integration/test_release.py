@@ -1,9 +1,6 @@
 """A release as a stranger uses it: loaded by transformers alone, in a process without recllm."""
 
 import json
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ from recllm.model.timeline_recllm import window_start
 from recllm.recommend.build import recommender_of
 from recllm.release import portable
 from recllm.training.setup import TEST
+from tests.strangers import run_stranger
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +42,11 @@ def replay(made):
     return requests, {k: v.numpy() for k, v in expected.items()}
 
 
-def run_without_recllm(code: str, tmp_path) -> str:
-    """Run a script in a folder where recllm cannot be imported."""
-    blocker = "import sys\nsys.modules['recllm'] = None\n"
-    (tmp_path / "stranger.py").write_text(blocker + textwrap.dedent(code), encoding="utf-8")
-    found = subprocess.run([sys.executable, "stranger.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300,
-                           env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
-    assert found.returncode == 0, found.stderr[-3000:]
-    return found.stdout
-
-
 def test_the_pipeline_replays_evaluates_scores_in_a_process_without_recllm(folder, replay, tmp_path):
     requests, expected = replay
     chosen = np.random.default_rng(0).permutation(len(requests))[:150]
     (tmp_path / "requests.json").write_text(json.dumps([requests[i] for i in chosen]), encoding="utf-8")
-    out = run_without_recllm(f"""
+    out = run_stranger(f"""
         import json, transformers
         pipe = transformers.pipeline("recommendation", model={str(folder)!r}, trust_remote_code=True)
         requests = json.load(open("requests.json"))
@@ -75,7 +63,7 @@ def test_the_pipeline_replays_evaluates_scores_in_a_process_without_recllm(folde
 
 
 def test_auto_classes_load_the_folder_and_give_equal_weights(folder, made, tmp_path):
-    out = run_without_recllm(f"""
+    out = run_stranger(f"""
         from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor
         model = AutoModel.from_pretrained({str(folder)!r}, trust_remote_code=True)
         for auto in (AutoProcessor, AutoFeatureExtractor):
@@ -97,7 +85,7 @@ def test_two_releases_with_different_code_live_in_one_process(folder, tmp_path, 
     shutil.copytree(folder, other)
     attention = other / "attention_recllm.py"
     attention.write_text(attention.read_text().replace("self.calls += 1", "self.calls += 1\n        key = key * 1.0"), encoding="utf-8")
-    out = run_without_recllm(f"""
+    out = run_stranger(f"""
         import transformers
         request = {{"profile": {{"age": 30}}, "context": {{"time": 1700090000}}, "candidates": ["i1", "i2"]}}
         first = transformers.pipeline("recommendation", model={str(folder)!r}, trust_remote_code=True)
@@ -112,7 +100,8 @@ def test_two_releases_with_different_code_live_in_one_process(folder, tmp_path, 
 def test_the_folder_leaks_no_path_and_holds_only_safe_files(folder, made):
     names = {p.name for p in folder.iterdir()}
     assert {"config.json", "model.safetensors", "preprocessor_config.json", "item_counts.safetensors", "README.md"} <= names
-    assert all(p.suffix in (".json", ".jsonl", ".safetensors", ".py", ".md") for p in folder.iterdir())
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert all(p.suffix in (".json", ".jsonl", ".safetensors", ".py", ".md") for p in files)
     for path in folder.glob("*.json"):
         assert made.config.model.encoder not in path.read_text(), path.name
 

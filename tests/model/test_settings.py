@@ -90,9 +90,10 @@ def test_settings_of_a_release_hold_until_a_call_says_otherwise(made, recommende
     assert all("price" in e for e in selling.recommend(request))
     assert "price" not in selling.recommend(request, strategy="weighted")[0]
     assert len(selling.recommend(request, top_k=50, cap=None)) > len(selling.recommend(request, top_k=50))
-    # and a release written before these settings were there still ranks
+    # and a release written before these settings, and manifests, were there still ranks
     spec = tmp_path / "processor_spec.json"
-    plain = json.loads(spec.read_text())
+    plain = json.loads(spec.read_text()) | {"format": 1}
+    (tmp_path / "manifest.json").unlink()
     plain["recommend"] = {k: v for k, v in plain["recommend"].items() if k in ("strategy", "weights", "value", "outcome", "retrieve")}
     spec.write_text(json.dumps(plain))
     old = type(recommender)(made.model, RecllmProcessor.from_pretrained(tmp_path))

@@ -50,12 +50,12 @@ class Dot:
     other: float | None = None
 
 
-def require() -> None:
+def require(what: str = "--report") -> None:
     """Raise MissingExtraError where matplotlib is not installed; called before anything slow."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise MissingExtraError("--report: matplotlib is not installed: pip install 'recllm[report]'") from None
+        raise MissingExtraError(f"{what}: matplotlib is not installed: pip install 'recllm[report]'") from None
 
 
 def lines(series: list[Series], *, alt: str, percent: bool = False, cuts: Sequence[datetime] = (), x_label: str = "") -> str:
@@ -91,7 +91,26 @@ def lines(series: list[Series], *, alt: str, percent: bool = False, cuts: Sequen
 
 def agreement(bins: list[dict[str, Any]], *, alt: str, percent: bool, unit: str) -> str:
     """Observed against predicted of `reliability`'s bins, with intervals, beside the diagonal of a perfect forecast."""
+    return _svg(_agreement(bins, percent, unit), 3.9, alt)
 
+
+def agreement_png(bins: list[dict[str, Any]], *, title: str, percent: bool, unit: str) -> bytes:
+    """`agreement` as a picture of its own, for a model card: the Hub shows no inline SVG. Equal bytes for equal bins."""
+    require("calibration plots")
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+        axes = figure.add_subplot()
+        _agreement(bins, percent, unit)(figure, axes)
+        axes.set_title(title)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _agreement(bins: list[dict[str, Any]], percent: bool, unit: str) -> Callable[[Any, Any], None]:
     def draw(figure: Any, axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator
 
@@ -105,7 +124,7 @@ def agreement(bins: list[dict[str, Any]], *, alt: str, percent: bool, unit: str)
             axis.set_major_locator(MaxNLocator(4))
             _percent(axis if percent else None)
 
-    return _svg(draw, 3.9, alt)
+    return draw
 
 
 def coverage(bins: list[dict[str, Any]], *, alt: str, level: float = 0.8) -> str:
