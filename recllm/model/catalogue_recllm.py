@@ -74,7 +74,10 @@ class ItemTable:
 
     @classmethod
     def load(cls, arrays: Path, lines: Path) -> "ItemTable":
-        """Read what `save` wrote; the arrays stay on the disk until they are used. Raises ReleaseError for malformed files, or two that do not belong together."""
+        """Read what `save` wrote; the arrays stay on the disk until they are used.
+
+        Raises ReleaseError for malformed files, or two that do not belong together.
+        """
         with reading(lines):
             fields = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line]
             ids = [str(f.pop("item_id")) for f in fields]
