@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 from recllm.data.prepare import prepare
+from recllm.training.checkpoint import newest
 from recllm.training.run import run_folder, train
 from tests.worlds import rich_config
 
@@ -26,7 +27,7 @@ def test_two_processes_equal_one(tmp_path, tiny_encoder, monkeypatch):
     config = type(config).model_validate(plain)
     prepare(config)
     train(config, say=lambda _: None)
-    one = load_file(run_folder(config, 0) / "last" / "trainable.safetensors")
+    one = load_file(newest(run_folder(config, 0)) / "trainable.safetensors")
     # when two processes train on the same prepared log
     monkeypatch.setenv("RECLLM_RUNS", str(tmp_path / "two"))
     prepare(config)
@@ -34,7 +35,7 @@ def test_two_processes_equal_one(tmp_path, tiny_encoder, monkeypatch):
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "RECLLM_RUNS": str(tmp_path / "two")}
     found = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert found.returncode == 0, found.stderr[-3000:]
-    two = load_file(run_folder(config, 0) / "last" / "trainable.safetensors")
+    two = load_file(newest(run_folder(config, 0)) / "trainable.safetensors")
     assert set(one) == set(two)
     off = torch.cat([(two[name] - value).abs().flatten() for name, value in one.items()])
     # Adam divides by the root of second moments: where a gradient is almost nothing, rounding of the sum over ranks decides its sign

@@ -67,7 +67,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_uninterrupted_one(tiny, monke
     prepare(config)
     with killed_at_its_second_evaluation(monkeypatch):
         train(config, say=quiet)
-    assert checkpoint.position(run_folder(config, 0) / "last")["epoch"] == 1
+    assert checkpoint.position(checkpoint.newest(run_folder(config, 0)))["epoch"] == 1
     resumed = train(config, say=quiet)
     expected = checkpoint.trainable_state(whole.model)
     for name, value in checkpoint.trainable_state(resumed.model).items():
