@@ -42,8 +42,8 @@ def memory(settings: TrainingConfig) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in FULL):
             raise
         checkpointing = "" if settings.gradient_checkpointing else ", set training.gradient_checkpointing=true"
-        raise TrainingError(f"out of memory ({str(error)[:160]}): raise training.accumulation (now {settings.accumulation}: the same update "
-                            f"in smaller parts){checkpointing}, or lower training.tokens_per_batch "
+        raise TrainingError(f"out of memory ({str(error)[:160]}): raise training.accumulation (now {settings.accumulation}: the same "
+                            f"update in smaller parts){checkpointing}, or lower training.tokens_per_batch "
                             f"(now {settings.tokens_per_batch})") from error
 
 
@@ -64,9 +64,9 @@ def check_step(folder: Path, losses: list[float], norm: float, progress: Progres
         found = {"step": progress.step, "loss": str(loss), "gradient_norm": str(norm), "median": usual, "rows": rows}
         (folder / BROKEN).write_text(json.dumps(found) + "\n", encoding="utf-8")
     shown = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
-    raise TrainingError(f"step {progress.step}: expected a loss near those before, found {reason}; nothing of this step is kept. The rows "
-                        f"of its batch in the prepared log are in {BROKEN} of the run's folder ({shown}): look for extreme numbers there, or "
-                        f"lower training.learning_rate and start over with --again; training.spike=null lets spikes pass")
+    raise TrainingError(f"step {progress.step}: expected a loss near those before, found {reason}; nothing of this step is kept. The "
+                        f"rows of its batch in the prepared log are in {BROKEN} of the run's folder ({shown}): look for extreme numbers "
+                        f"there, or lower training.learning_rate and start over with --again; training.spike=null lets spikes pass")
 
 
 def check_validation(total: float, step: int) -> None:

@@ -12,7 +12,7 @@ from accelerate.utils import broadcast, extract_model_from_parallel
 from recllm.errors import StoppedTrainingError
 from recllm.feed.batches import Batch, load, plan
 from recllm.feed.prefetch import prefetch
-from recllm.feed.score import Scores, score
+from recllm.feed.score import score
 from recllm.training import checkpoint
 from recllm.training.calibration import calibrate
 from recllm.training.guards import accelerator_for, check_step, check_validation, memory
@@ -24,6 +24,7 @@ from recllm.training.step import Step, optimizer_for
 from recllm.training.stopping import Stop
 from recllm.training.tasks import Tasks
 from recllm.training.trackers import trackers
+from recllm.training.validation import validation_losses
 
 
 class Trainer:
@@ -143,7 +144,7 @@ class Trainer:
         """Validation loss, the record, and a checkpoint."""
         progress = self.progress
         with self.stop.within():
-            losses = self._validation_losses()
+            losses = validation_losses(self.tasks, self.validation, 4 * self.settings.tokens_per_batch, self.accelerator)
         total = sum(self.setup.config.columns.outcomes[n].loss_weight * v for n, v in losses.items())
         check_validation(total, progress.step)
         record = progress.book([*self.tasks.names, "retrieval"], losses, total, self.batches)
@@ -152,31 +153,14 @@ class Trainer:
         self._save()
         self.record.evaluation(record, self._seconds())
 
-    def _validation_losses(self) -> dict[str, float]:
-        """Mean loss per known label of each task, weighted as in training, uncalibrated; each process scores its share of the split."""
-        device = self.accelerator.device
-        sums = torch.zeros(len(self.tasks.names), 2, device=device)
-        if self.rank < len(self.validation):
-            scores = self._score(self.rank, self.ranks)
-            raw, weight = {n: v.to(device) for n, v in scores.raw.items()}, scores.weight.to(device)
-            for index, name in enumerate(self.tasks.names):
-                labels = scores.labels[:, index].to(device)
-                with torch.no_grad():
-                    sums[index, 0] = self.tasks.loss_of(name, raw, labels, weight)
-                sums[index, 1] = (~labels.isnan() * weight).sum()
-        total, known = self.accelerator.reduce(sums, "sum").T.tolist()
-        return {name: loss / max(n, 1.0) for name, loss, n in zip(self.tasks.names, total, known, strict=True)}
-
-    def _score(self, rank: int = 0, ranks: int = 1) -> Scores:
-        return score(self.setup.model, self.validation, 4 * self.settings.tokens_per_batch, self.accelerator.device, rank, ranks,
-                     progress=self.accelerator.is_main_process)
-
     def _finish(self) -> None:
         """The best weights, calibrated, in float32; what was written last says that the run is finished."""
         with self.stop.within():
             self.keeper.take_best(self.progress)
             extract_model_from_parallel(self.setup.model, keep_fp32_wrapper=False)
-            found = calibrate(self.setup.model.heads, self._score(), self.setup.config, self.tasks.names)
+            scores = score(self.setup.model, self.validation, 4 * self.settings.tokens_per_batch, self.accelerator.device,
+                           progress=self.accelerator.is_main_process)
+            found = calibrate(self.setup.model.heads, scores, self.setup.config, self.tasks.names)
             self.record.log("calibration", **found)
             self.record.curves(self.progress.history)
         self.record.time("finished", self.progress.step, self._seconds())
