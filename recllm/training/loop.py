@@ -35,7 +35,7 @@ class Trainer:
         self.accelerator = accelerator = accelerator or accelerator_for(self.settings.precision)
         self.folder, self.rank, self.ranks = folder, accelerator.process_index, accelerator.num_processes
         if self.settings.gradient_checkpointing:  # reentrant, the prefix would get no gradient, in silence
-            setup.model.body.gradient_checkpointing_enable({"use_reentrant": False})
+            setup.model.body.activation_checkpointing_enable({"use_reentrant": False})
         accelerator.prepare_model(setup.model, evaluation_mode=True)  # to its device, and bf16 where asked; Step adds up over processes
         self.tasks = Tasks(setup.model, setup.config.columns, setup.processor, setup.log, self.settings.loss == "uncertainty",
                            self.settings.retrieval_weight).to(accelerator.device)

@@ -18,7 +18,6 @@ from recllm.training.setup import TRAIN, setup
 from recllm.training.tasks import Tasks
 from tests.conftest import small_log
 from tests.training.kills import killed_at_its_second_evaluation
-from tests.worlds import rich_config
 
 
 def quiet(_: str) -> None:
@@ -31,13 +30,6 @@ def changed(config: Config, **sections) -> Config:
     for section, values in sections.items():
         plain[section] = {**plain[section], **values}
     return Config.model_validate(plain)
-
-
-@pytest.fixture
-def tiny(tmp_path, tiny_encoder):
-    config = rich_config(tmp_path, tiny_encoder)
-    prepare(config)
-    return config
 
 
 def test_a_run_learns_keeps_the_best_and_is_reused(tiny):
