@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 SHAPE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096, "vocab_size": 30_522,
          "max_position_embeddings": 512}  # of bert-large-uncased
-TOKENS = 4_096  # of the batch
+TOKENS = 2_048  # padded, of the batch
 TRAINING = {"tokens_per_batch": TOKENS, "gradient_checkpointing": True}
 
 
@@ -34,17 +34,19 @@ def _step(folder: Path, shape: dict[str, int], training: dict[str, Any]) -> dict
 
     from recllm.config import Config
     from recllm.data.prepare import prepare
-    from recllm.training.loop import Trainer
+    from recllm.training import loop
     from recllm.training.run import train
-    from tests.worlds import rich_config
+    from tests.worlds import rich_config, rich_log
 
     config = rich_config(folder, _encoder(folder, shape), layers=shape["num_hidden_layers"], lora_rank=8, stride=100, overlap=100)
+    (folder / "log.jsonl").write_text(rich_log(users=20, events=120), encoding="utf-8")
     plain = config.model_dump(mode="json", by_alias=True) | {"root": str(folder / "runs")}
     plain["training"] = training
     config = Config.model_validate(plain)
     prepare(config, say=lambda _: None)
     found: dict[str, Any] = {}
-    step = Trainer._step
+    step, plan = loop.Trainer._step, loop.plan
+    loop.plan = lambda *given: sorted(plan(*given), key=lambda batch: -int(given[0][batch].sum()))  # the fullest batch first
 
     class Enough(BaseException):
         """Ends the run after its first step."""
@@ -58,7 +60,7 @@ def _step(folder: Path, shape: dict[str, int], training: dict[str, Any]) -> dict
                      parameters=sum(p.numel() for p in self.setup.model.parameters()))
         raise Enough
 
-    Trainer._step = stepped
+    loop.Trainer._step = stepped
     try:
         train(config, say=lambda _: None)
     except Enough:
