@@ -6,6 +6,7 @@ struck many times.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -32,7 +33,7 @@ LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--
           "--dynamo_backend", "no"]  # fmt: skip
 TRAINING = {"epochs": 3, "patience": 9, "tokens_per_batch": 256, "evaluations_per_epoch": 2, "checkpoint_steps": 3, "warmup_steps": 4}
 PLACES = {"step": 12, "write": 30, "evaluation": 5, "epoch": 3, "finish": 1}  # counted things, and how many there are at least in a run
-KINDS = ("rank", "term", "all", "launcher", "int")
+KINDS = {1: ("rank", "term", "int"), 2: ("launcher", "term", "rank", "all", "int")}  # by the number of processes
 LIMIT = 240.0  # seconds for a run
 
 
@@ -152,17 +153,16 @@ def survived(world: World, name: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def aims(n: int, rng: random.Random, seconds: dict[int, float]) -> list[dict[str, Any]]:
-    """n strikes, spread over places, kinds and one or two processes; every fifth by the clock, every sixth a full disk."""
+    """n strikes: places and kinds in turn, on one and on two processes; every fifth by the clock, every second one in a write a full disk."""
     found: list[dict[str, Any]] = []
+    places, writes, kinds = itertools.cycle(PLACES), itertools.cycle(("kind", "disk")), {p: itertools.cycle(KINDS[p]) for p in KINDS}
     for k in range(n):
         processes = 1 + k % 2
         if k % 5 == 4:
             found.append({"kind": "all", "moment": round(seconds[processes] * rng.uniform(0.0, 0.8), 2), "processes": processes})
             continue
-        at = list(PLACES)[k % len(PLACES)]
-        kind = "disk" if at == "write" and k % 2 == 1 else KINDS[(k // 2 + k) % len(KINDS)]
-        if processes == 1 and kind in ("launcher", "all"):
-            kind = "rank"
+        at = next(places)
+        kind = "disk" if at == "write" and next(writes) == "disk" else next(kinds[processes])
         who = 0 if at == "write" or processes == 1 else rng.randrange(2)
         found.append({"at": at, "n": rng.randint(1, PLACES[at]), "kind": kind, "rank": who, "processes": processes})
     return found
