@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Ends with 2 and one line on stderr when the input is at fault."""
+    """Run one command. Ends with 2 and one line on stderr when the input is at fault, with 143 where SIGTERM stopped a training."""
     from recllm.model.errors_recllm import ReleaseError, RequestError
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # loading takes less than a second: no bar for it
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(args.run(load_config(args.config, args.set), args))
     except (RecllmError, RequestError, ReleaseError, OSError, UnicodeDecodeError) as error:
         print(f"recllm: {error}", file=sys.stderr)
-        return 2
+        return int(getattr(error, "status", 2))
     except KeyboardInterrupt:
         print("recllm: interrupted", file=sys.stderr)
         return INTERRUPTED

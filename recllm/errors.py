@@ -4,7 +4,9 @@ from difflib import get_close_matches
 
 
 class RecllmError(ValueError):
-    """Base of all errors that are the input's fault; the command line prints them as one line and ends with 2."""
+    """Base of all errors that are the input's fault; the command line prints them as one line and ends with `status`."""
+
+    status = 2
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))  # names and values of the input may hold line feeds
@@ -32,6 +34,15 @@ class FullRunError(DataError):
 
 class TrainingError(RecllmError):
     """Training cannot start or go on."""
+
+
+class StoppedTrainingError(TrainingError):
+    """A signal ended a run. What it has done stands in a checkpoint: the same command goes on. `status` is 128 and the signal's number,
+    as a shell says it: 143 for SIGTERM, which spot machines send."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.status = 128 + signal
 
 
 class MissingExtraError(RecllmError):

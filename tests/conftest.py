@@ -62,12 +62,15 @@ def small_log(users: int = 6, events: int = 12) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory) -> str:
+    return write_tiny_encoder(tmp_path_factory.mktemp("tiny-encoder"))
+
+
+def write_tiny_encoder(folder: Path) -> str:
     """A random BERT of two layers, 32 wide, with a WordPiece vocabulary of letters: real code, no download."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny-encoder")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789:;,.-"]
     words += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
     vocabulary = {w: i for i, w in enumerate(words)}

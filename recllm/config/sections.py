@@ -52,8 +52,21 @@ class TrainingConfig(Strict):
     retrieval_weight: float = Field(default=0.1, ge=0)
     patience: int = Field(default=2, ge=1, description="evaluations without a better validation loss before stopping")
     evaluations_per_epoch: int = Field(default=1, ge=1)
+    accumulation: int = Field(default=1, ge=1, description="parts in which each process computes its share of a batch: the same update, "
+                              "less memory")
+    gradient_checkpointing: bool = Field(default=False, description="compute layers again in the backward pass: less memory, more time")
+    precision: Literal["no", "bf16"] = "no"
+    spike: float | None = Field(default=10.0, gt=1, description="a loss of so many times the median of the last steps stops the run")
+    keep_checkpoints: int = Field(default=2, ge=1, description="the newest so many, and the best")
+    checkpoint_minutes: float = Field(default=10.0, gt=0, description="also at every evaluation")
+    checkpoint_steps: int | None = Field(default=None, ge=1)
     seed: int = 0
-    trackers: list[Literal["tensorboard"]] = []
+    trackers: list[Literal["tensorboard", "trackio"]] = []
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_is_no_boolean(cls, precision: Any) -> Any:
+        return "no" if precision is False else precision  # YAML reads a bare `no` as false
 
 
 class EvaluationConfig(Strict):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from recllm.feed.examples import Examples
+from recllm.feed.split import shares
 from recllm.model.packing_recllm import plan
 
 __all__ = ["Batch", "load", "plan"]
@@ -35,8 +36,8 @@ class Batch:
 
 
 def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -> Batch:
-    """The share of one process. A process without an example of its own repeats one with every label unknown."""
-    mine = batch[rank::ranks]
+    """The share of one process, even in tokens. A process without an example of its own repeats one with every label unknown."""
+    mine = batch[shares(examples.sizes[batch].sum(1), ranks)[rank]]
     empty = len(mine) == 0
     mine = batch[:1] if empty else mine
     everywhere = examples.scored(batch)

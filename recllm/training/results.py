@@ -1,7 +1,6 @@
 """Results of trained runs beside the baselines, on the same rows: `{"command", "commit", "rows", ...}` in one JSON file."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from recllm.evaluation.reliability import reliability
 from recllm.evaluation.tables import feature_table
 from recllm.feed.score import score
 from recllm.model.files_recllm import whole_file
+from recllm.training.folder import commit
 from recllm.training.run import load_trained
 from recllm.training.setup import TEST, TRAIN, VALIDATION, Setup
 from recllm.training.truth import revenue_facts, truth_facts
@@ -95,14 +95,6 @@ def _export(tables: dict[int, FeatureTable], folder: Path) -> None:
     for split, name in ((TRAIN, "train"), (VALIDATION, "validation"), (TEST, "test")):
         labels = pd.DataFrame({f"y_{k}": v for k, v in tables[split].labels.items()})
         pd.concat([tables[split].frame, labels], axis=1).to_parquet(folder / f"{name}.parquet", index=False)
-
-
-def commit() -> str:
-    """The repository's commit, `unknown` outside of one."""
-    try:
-        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _kept(row: dict[str, Any]) -> bool:

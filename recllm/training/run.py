@@ -1,17 +1,22 @@
 """A whole training run by configuration, and the trained model of a finished one."""
 
-import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from recllm.config import Config
 from recllm.errors import TrainingError
 from recllm.feed.fit import Kept
 from recllm.feed.log import load_log
 from recllm.training import checkpoint, continued
-from recllm.training.loop import Trainer, accelerator_for
+from recllm.training.folder import MARK, alone, differences, mark_of, refusal, write_about
+from recllm.training.guards import accelerator_for
+from recllm.training.loop import Trainer
 from recllm.training.setup import Setup, setup
 
 
@@ -19,54 +24,65 @@ def run_folder(config: Config, seed: int) -> Path:
     return config.folder / f"seed-{seed}"
 
 
-def _mark(config: Config, kept: Kept | None) -> str:
-    """Hash of what decides a run: the prepared log, the model, the training settings and the release that it goes on from."""
-    prepared = (config.prepared / "fingerprint").read_text() if (config.prepared / "fingerprint").is_file() else ""
-    plain = config.model_dump_json(include={"model": True, "training": config.training.model_dump().keys() - {"trackers", "seed"}})
-    origin = continued.text(kept) if kept else ""
-    return hashlib.sha256((prepared + plain + origin).encode()).hexdigest()
-
-
 def train(config: Config, *, seed: int | None = None, again: bool = False, init_from: Path | None = None,
           say: Callable[[str], None] = print) -> Setup:
     """Train, or go on with an interrupted run, or take a finished one of the same data and settings. Returns it with its best weights.
 
     With `init_from` the run starts from a release and trains on the rows that came after the release's own train split. Raises DataError
-    without a prepared log, TrainingError when the launch is not what was asked for, or the release does not fit.
+    without a prepared log, TrainingError when the launch is not what was asked for, the release does not fit, or the folder holds a run of
+    other settings; StoppedTrainingError after a signal.
     """
     seed = config.training.seed if seed is None else seed
-    folder, log = run_folder(config, seed), load_log(config)
-    accelerator = accelerator_for()  # before any file: a wrong launch leaves nothing
-    start = continued.start_from(init_from, config, log) if init_from else None
-    kept = start.kept if start else None
-    mark = _mark(config, kept)
-    same = (folder / "mark").is_file() and (folder / "mark").read_text() == mark
-    if not same and not again and (checkpoint.position(folder / "best") or {}).get("finished"):
-        raise TrainingError(f"{folder} holds a finished run of other data or settings (model, training, --init-from): pass --again to "
-                            f"replace it, or set RECLLM_RUNS to keep both")
-    if accelerator.is_main_process and (again or not same):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        if kept:  # the run stands on its own: the release may be gone when it is loaded
-            continued.write(kept, folder)
-        (folder / "mark").write_text(mark)
-    accelerator.wait_for_everyone()
-    done = checkpoint.position(folder / "best") or {}
-    made = setup(config, log, seed, kept)
-    if done.get("finished"):
-        say(f"{folder} is trained: {summary(done)}")
-        checkpoint.load_trainable(made.model, folder / "best" / checkpoint.WEIGHTS)
+    folder = run_folder(config, seed)
+    accelerator = accelerator_for(config.training.precision)  # before any file: a wrong launch leaves nothing
+    main = accelerator.is_main_process
+    with alone(folder) if main else nullcontext():
+        log = load_log(config)
+        start = continued.start_from(init_from, config, log) if init_from else None
+        kept = start.kept if start else None
+        if main:
+            _open(folder, config, seed, kept, again, accelerator)
+        accelerator.wait_for_everyone()
+        done = _everywhere(checkpoint.position(folder / "best") if main else None, accelerator) or {}
+        made = setup(config, log, seed, kept)
+        if done.get("finished"):
+            if main:
+                say(f"{folder} is trained: {summary(done)}")
+            if main or (folder / "best").is_dir():  # other machines may not see it, and have nothing to do
+                checkpoint.load_trainable(made.model, folder / "best" / checkpoint.WEIGHTS)
+        else:
+            if start:
+                start.take_weights(made.model)
+                if main:
+                    say(start.summary(made))
+            progress = Trainer(made, folder, seed, accelerator).run()
+            if main:
+                say(f"{folder}: {summary(vars(progress))}")
         made.model.eval()
         return made
-    if start:
-        start.take_weights(made.model)
-        if accelerator.is_main_process:
-            say(start.summary(made))
-    progress = Trainer(made, folder, seed, accelerator).run()
-    made.model.eval()
-    if accelerator.is_main_process:
-        say(f"{folder}: {summary(vars(progress))}")
-    return made
+
+
+def _everywhere(value: Any, accelerator: Accelerator) -> Any:
+    """The first process's value on all of them: on other machines the folder may not be seen."""
+    return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+
+
+def _open(folder: Path, config: Config, seed: int, kept: Kept | None, again: bool, accelerator: Accelerator) -> None:
+    """Make the run's folder, or leave what is there of the same run. Raises TrainingError for what another run has done there."""
+    origin = continued.text(kept) if kept else ""
+    mark, path = mark_of(config, origin), folder / MARK
+    if not again and path.is_file() and path.read_text() == mark:
+        return
+    if not again:
+        finished = (checkpoint.position(folder / "best") or {}).get("finished")
+        if finished or checkpoint.newest(folder, lambda _: None, remove=False):
+            raise refusal(folder, config, origin, "a finished run" if finished else "checkpoints of a run")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if kept:  # the run stands on its own: the release may be gone when it is loaded
+        continued.write(kept, folder)
+    write_about(folder, config, seed, origin, accelerator.num_processes, str(accelerator.device))
+    path.write_text(mark)
 
 
 def summary(position: dict) -> str:
@@ -83,8 +99,10 @@ def load_trained(config: Config, seed: int | None = None) -> Setup:
     if not (checkpoint.position(folder / "best") or {}).get("finished"):
         raise TrainingError(f"expected a finished run in {folder}, found none: run scripts/train.py with this config first")
     kept = continued.read(folder)
-    if (folder / "mark").read_text() != _mark(config, kept):
-        raise TrainingError(f"{folder} was trained on other data or settings (model, training): run scripts/train.py again")
+    origin = continued.text(kept) if kept else ""
+    if (folder / MARK).read_text() != mark_of(config, origin):
+        found = "; ".join(differences(folder, config, origin))
+        raise TrainingError(f"{folder} was trained on other data or settings ({found}): run scripts/train.py again")
     made = setup(config, load_log(config), seed, kept)
     checkpoint.load_trainable(made.model, folder / "best" / checkpoint.WEIGHTS)
     made.model.eval()

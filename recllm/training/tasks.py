@@ -26,6 +26,7 @@ class Tasks(nn.Module):
     def __init__(self, model: RecllmModel, schema: Schema, processor: RowProcessor, log: Log, uncertainty: bool, retrieval: float) -> None:
         super().__init__()
         self.model, self.names, self.retrieval = model, list(schema.outcomes), retrieval
+        self.shares = 1  # into how many a global batch is split: what is no sum over its labels is divided by it
         self.kinds = {n: o.kind for n, o in schema.outcomes.items()}
         self.click = self.names.index(schema.binary[0])
         self.register_buffer("fixed", torch.tensor([o.loss_weight for o in schema.outcomes.values()]), persistent=False)
@@ -66,7 +67,7 @@ class Tasks(nn.Module):
             losses.append(self.loss_of(name, out, labels, batch.weight) / batch.total[index].clamp(min=1))
         each = torch.stack(losses)
         weight = self.get_buffer("fixed") * torch.exp(-self.log_variance)
-        total = (weight * each).sum() + self.log_variance.sum() / 2
+        total = (weight * each).sum() + self.log_variance.sum() / (2 * self.shares)
         retrieval = out["query"].new_zeros(())
         if self.retrieval:
             rows = batch.inputs["item_row"]

@@ -1,32 +1,21 @@
-"""TensorBoard beside the JSONL log, an extra behind this one file."""
+"""TensorBoard and trackio beside the JSONL log, through Accelerate: extras behind this one file."""
 
 from pathlib import Path
-from typing import Any, Protocol
+
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTracker
 
 from recllm.errors import MissingExtraError
 
 
-class Tracker(Protocol):
-    def log(self, values: dict[str, float], step: int) -> None:
-        """Record values of one step."""
-
-
-class TensorBoard:
-    """Scalars under `<run>/tensorboard`. Raises MissingExtraError where tensorboard is not installed."""
-
-    def __init__(self, folder: Path) -> None:
+def trackers(names: list[str], folder: Path, project: str) -> list[GeneralTracker]:
+    """The trackers of a run, by the names in `training.trackers`: TensorBoard's files lie in `<run>/tensorboard`, trackio's where it keeps
+    its own (TRACKIO_DIR). Raises MissingExtraError for one that is not installed."""
+    made: list[GeneralTracker] = []
+    for name in names:
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            tracker = TensorBoardTracker(name, logging_dir=folder) if name == "tensorboard" else TrackioTracker(project, name=folder.name)
+            tracker.start()
         except ImportError:
-            raise MissingExtraError("training.trackers: tensorboard is not installed: pip install 'recllm[tensorboard]'") from None
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()
-
-
-def trackers(names: list[str], folder: Path) -> list[Tracker]:
-    """The trackers of a run, by the names in `training.trackers`."""
-    return [TensorBoard(folder) for name in names if name == "tensorboard"]
+            raise MissingExtraError(f"training.trackers: {name} is not installed: pip install 'recllm[{name}]'") from None
+        made.append(tracker)
+    return made

@@ -12,11 +12,11 @@ def killed_at_its_second_evaluation(monkeypatch):
     """What runs inside is interrupted when it evaluates for the second time; afterwards evaluation is as it was."""
     evaluate, calls = Trainer._evaluate, []
 
-    def killed(self, sums):
+    def killed(self):
         if len(calls) == 1:
             raise KeyboardInterrupt
         calls.append(1)
-        evaluate(self, sums)
+        evaluate(self)
 
     monkeypatch.setattr(Trainer, "_evaluate", killed)
     with pytest.raises(KeyboardInterrupt):

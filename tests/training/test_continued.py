@@ -167,7 +167,7 @@ def test_a_run_stands_without_its_release_and_can_be_released_and_gone_on_from(w
     with pytest.raises(TrainingError, match=r"train rows after 2023-11-1\d .* ended, found none: the train split of .* ends"):
         train(later, init_from=written, again=True, say=quiet)
     # and without the release the finished run is kept, as one of other settings
-    with pytest.raises(TrainingError, match="other data or settings .*--init-from"):
+    with pytest.raises(TrainingError, match="other data or settings: .*--init-from"):
         train(later, say=quiet)
 
 

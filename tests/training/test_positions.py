@@ -55,7 +55,7 @@ def test_the_place_explains_in_training_and_is_absent_elsewhere(tmp_path, tiny_e
     config = config_of(tmp_path, tiny_encoder, epochs=4)
     prepare(config)
     made = train(config, say=quiet)
-    saved = checkpoint.load_optimizer(run_folder(config, 0) / "last")["position.weight"]
+    saved = checkpoint.load_optimizer(checkpoint.newest(run_folder(config, 0)))["position.weight"]
     # then the first place has a higher bias than the others, and places that were never shown have none
     first, *others = (SPEED * float(saved[k]) for k in PositionBias().bucket(torch.tensor([1, 2, 3, 4])))
     assert first > max(others) + 0.5 and (saved[8:] == 0).all()
@@ -91,12 +91,12 @@ def test_a_run_that_goes_on_has_the_biases_of_the_one_before(tmp_path, tiny_enco
     config = config_of(tmp_path, tiny_encoder)
     prepare(config)
     train(config, say=quiet)
-    whole = checkpoint.load_optimizer(run_folder(config, 0) / "last")["position.weight"]
+    whole = checkpoint.load_optimizer(checkpoint.newest(run_folder(config, 0)))["position.weight"]
     monkeypatch.setenv("RECLLM_RUNS", str(tmp_path / "other"))
     prepare(config)
     with killed_at_its_second_evaluation(monkeypatch):
         train(config, say=quiet)
     train(config, say=quiet)
-    resumed = checkpoint.load_optimizer(run_folder(config, 0) / "last")["position.weight"]
+    resumed = checkpoint.load_optimizer(checkpoint.newest(run_folder(config, 0)))["position.weight"]
     torch.testing.assert_close(resumed, whole, atol=1e-6, rtol=1e-5)
     assert float(whole.abs().sum()) > 0

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from recllm import cli
 from recllm.config import Config
 from recllm.data.prepare import prepare
 from recllm.errors import ConfigError, MissingExtraError, TrainingError
 from recllm.feed.batches import load, plan
 from recllm.model.errors_recllm import ReleaseError
 from recllm.training import checkpoint
+from recllm.training.loop import Trainer
 from recllm.training.losses import retrieval_loss
 from recllm.training.run import load_trained, run_folder, train
 from recllm.training.setup import TRAIN, setup
 from recllm.training.tasks import Tasks
 from tests.conftest import small_log
 from tests.training.kills import killed_at_its_second_evaluation
-from tests.worlds import rich_config
 
 
 def quiet(_: str) -> None:
@@ -31,13 +32,6 @@ def changed(config: Config, **sections) -> Config:
     for section, values in sections.items():
         plain[section] = {**plain[section], **values}
     return Config.model_validate(plain)
-
-
-@pytest.fixture
-def tiny(tmp_path, tiny_encoder):
-    config = rich_config(tmp_path, tiny_encoder)
-    prepare(config)
-    return config
 
 
 def test_a_run_learns_keeps_the_best_and_is_reused(tiny):
@@ -67,7 +61,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_an_uninterrupted_one(tiny, monke
     prepare(config)
     with killed_at_its_second_evaluation(monkeypatch):
         train(config, say=quiet)
-    assert checkpoint.position(run_folder(config, 0) / "last")["epoch"] == 1
+    assert checkpoint.position(checkpoint.newest(run_folder(config, 0)))["epoch"] == 1
     resumed = train(config, say=quiet)
     expected = checkpoint.trainable_state(whole.model)
     for name, value in checkpoint.trainable_state(resumed.model).items():
@@ -80,16 +74,65 @@ def test_the_budget_ends_a_run_with_one_evaluated_checkpoint(tiny):
     assert len(checkpoint.position(run_folder(config, 0) / "best")["history"]) == 1
 
 
-def test_other_settings_are_refused_when_loading(tiny):
+def test_other_settings_are_refused_by_what_differs(tiny, monkeypatch):
     with pytest.raises(TrainingError, match="found none: run scripts/train.py"):
         load_trained(tiny)
     train(changed(tiny, training={"epochs": 1}), say=quiet)
-    other = changed(tiny, training={"epochs": 2})
-    with pytest.raises(TrainingError, match="trained on other data or settings"):
+    other = changed(tiny, training={"epochs": 2}, model={"dropout": 0.2})
+    with pytest.raises(TrainingError, match=r"other data or settings \(model.dropout is 0.2 here and 0.1 in the run; train"):
         load_trained(other)
-    with pytest.raises(TrainingError, match="pass --again to replace it"):
+    with pytest.raises(TrainingError, match="a finished run .*training.epochs is 2 here and 1 in the run.*pass --again to replace it"):
         train(other, say=quiet)
-    assert load_trained(changed(tiny, training={"epochs": 1})).log
+    # what no weight depends on may differ
+    assert load_trained(changed(tiny, training={"epochs": 1, "keep_checkpoints": 5, "spike": None})).log
+    # and checkpoints of an unfinished run are not thrown away in silence either
+    with killed_at_its_second_evaluation(monkeypatch):
+        train(changed(tiny, training={"epochs": 3}), again=True, say=quiet)
+    with pytest.raises(TrainingError, match="holds checkpoints of a run of other .*training.epochs is 2 here and 3 in the run"):
+        train(changed(tiny, training={"epochs": 2}), say=quiet)
+
+
+def test_a_run_folder_says_everything(tiny):
+    train(changed(tiny, training={"epochs": 2}), say=quiet)
+    folder = run_folder(tiny, 0)
+    about = json.loads((folder / "run.json").read_text())
+    assert about["versions"]["torch"] == torch.__version__ and len(about["data"]) > 10 and about["config"]["training"]["epochs"] == 2
+    assert set(about) == {"seed", "processes", "device", "commit", "versions", "data", "origin", "config"}
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["evaluation", "evaluation", "calibration"] and not any("seconds" in line for line in lines)
+    timings = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in timings] == ["started", "evaluation", "evaluation", "finished"]
+
+
+def test_sigterm_ends_with_a_checkpoint_and_its_own_status(tiny, monkeypatch):
+    import os
+    import signal
+
+    from recllm.errors import StoppedTrainingError
+
+    config = changed(tiny, training={"epochs": 2, "tokens_per_batch": 256})
+    step = Trainer._step
+
+    def asked(self, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        step(self, *args)
+
+    monkeypatch.setattr(Trainer, "_step", asked)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedTrainingError, match="stopped by SIGTERM, a checkpoint is written: the same command goes on") as error:
+        train(config, say=quiet)
+    assert error.value.status == 143 and signal.getsignal(signal.SIGTERM) is before
+    assert checkpoint.position(checkpoint.newest(run_folder(config, 0)))["step"] == 1
+    assert cli.main(["train", "nowhere.yaml"]) == 2
+
+
+def test_two_runs_do_not_write_one_folder(tiny, monkeypatch):
+    from recllm.training import folder
+
+    monkeypatch.setattr(folder, "PATIENCE", 0.3)
+    with folder.alone(run_folder(tiny, 0)), pytest.raises(TrainingError, match="found a training at work in it"):
+        train(tiny, say=quiet)
 
 
 def test_a_launch_with_fewer_processes_than_asked_is_refused(tiny, monkeypatch):
@@ -118,8 +161,11 @@ def test_a_tracker_that_is_not_installed_is_named(tiny, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'recllm\[tensorboard\]'"):
-        train(changed(tiny, training={"trackers": ["tensorboard"]}), say=quiet)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    for name in ("tensorboard", "trackio"):
+        with pytest.raises(MissingExtraError, match=rf"{name} is not installed: pip install 'recllm\[{name}\]'"):
+            train(changed(tiny, training={"trackers": [name]}), say=quiet)
 
 
 def test_an_encoder_that_is_not_there_or_too_short_is_refused(tiny, tmp_path):

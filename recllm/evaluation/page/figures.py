@@ -9,6 +9,7 @@ import numpy as np
 
 from recllm.config import Config
 from recllm.data.gather import SPLITS
+from recllm.errors import MissingExtraError
 from recllm.evaluation.page import plots
 from recllm.evaluation.page.plots import FIRST, SECOND, SOFT, Dot, Series
 from recllm.evaluation.report import first_binary, slice_groups
@@ -67,21 +68,34 @@ def curves(config: Config, seeds: list[int] | None) -> Figures:
     seeds: those of the results; None takes all that lie in the run's folder. A seed without a log is left out.
     """
     folders = sorted(config.folder.glob("seed-*"), key=lambda p: p.name) if seeds is None else [config.folder / f"seed-{s}" for s in seeds]
-    runs = {f.name: _records(f) for f in folders if (f / "log.jsonl").is_file()}
-    runs = {name: records for name, records in runs.items() if records}
-    tasks = list(dict.fromkeys(t for records in runs.values() for r in records for t in (*r["validation"], *r["train"])))
+    runs = [_records(f) for f in folders if (f / "log.jsonl").is_file()]
     made = []
-    for task in tasks:
-        series = []
-        for records in runs.values():
-            best = min(range(len(records)), key=lambda k: sum(records[k]["validation"].values()))
-            for part, colour in (("train", SOFT), ("validation", FIRST)):
-                if any(task in r[part] for r in records):
-                    series.append(Series(part, [r["epoch"] for r in records], [r[part].get(task, float("nan")) for r in records], colour,
-                                         dashed=part == "train", ring=best if part == "validation" else None))
+    for task, series in _losses([records for records in runs if records]).items():
         only = "" if any(s.name == "validation" for s in series) else " (train only)"
         made.append({"title": f"{task}{only}", "note": "", "svg": plots.lines(series, alt=f"loss of {task} by epoch", x_label="epoch")})
     return made
+
+
+def _losses(runs: list[list[dict[str, Any]]]) -> dict[str, list[Series]]:
+    """Of each task the lines of all runs, train and validation."""
+    tasks = list(dict.fromkeys(t for records in runs for r in records for t in (*r["validation"], *r["train"])))
+    made: dict[str, list[Series]] = {task: [] for task in tasks}
+    for task, records in ((task, records) for task in tasks for records in runs):
+        best = min(range(len(records)), key=lambda k: sum(records[k]["validation"].values()))
+        for part, colour in (("train", SOFT), ("validation", FIRST)):
+            if any(task in r[part] for r in records):
+                made[task].append(Series(part, [r["epoch"] for r in records], [r[part].get(task, float("nan")) for r in records], colour,
+                                         dashed=part == "train", ring=best if part == "validation" else None))
+    return made
+
+
+def curves_png(records: list[dict[str, Any]]) -> bytes | None:
+    """One run's evaluations as a picture, a panel a task; None without any, or without matplotlib."""
+    try:
+        plots.require()
+    except MissingExtraError:
+        return None
+    return plots.png(_losses([records]), "epoch") if records else None
 
 
 def reliability(config: Config, found: dict[str, Any]) -> Figures:

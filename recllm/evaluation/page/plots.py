@@ -62,31 +62,54 @@ def lines(series: list[Series], *, alt: str, percent: bool = False, cuts: Sequen
     """Lines over moments or numbers, with dashed verticals at `cuts`; names above the panel, each once."""
 
     def draw(figure: Any, axes: Any) -> None:
-        from matplotlib.ticker import MaxNLocator
-
         for cut in cuts:
             axes.axvline(cut, color=SOFT, linewidth=0.8, linestyle=(0, (3, 3)))
-        names: set[str] = set()
-        for one in series:
-            axes.plot(one.x, one.y, color=one.colour, linestyle=(0, (3, 2)) if one.dashed else "-", marker="o", markersize=2.6,
-                      label=one.name if one.name not in names else None)
-            names.add(one.name)
-            if one.ring is not None:
-                axes.plot([one.x[one.ring]], [one.y[one.ring]], "o", markersize=9, markerfacecolor="none", markeredgecolor=one.colour)
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        if cuts:
-            ticks, form = _dates([x for one in series for x in one.x])
-            axes.set_xticks(ticks, [tick.strftime(form) for tick in ticks])
-            axes.set_ylim(bottom=0)
-        else:
-            whole = all(float(x).is_integer() for one in series for x in one.x)  # one evaluation an epoch
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
+        names = _draw_lines(axes, series, bool(cuts))
         _percent(axes.yaxis if percent else None)
         axes.set_xlabel(x_label)
         if len(names) > 1:
             figure.legend(loc="outside upper left", ncols=3)
 
     return _svg(draw, 3.0, alt)
+
+
+def _draw_lines(axes: Any, series: list[Series], dates: bool = False) -> set[str]:
+    """Draw lines into one panel, each name once; returns the names."""
+    from matplotlib.ticker import MaxNLocator
+
+    names: set[str] = set()
+    for one in series:
+        axes.plot(one.x, one.y, color=one.colour, linestyle=(0, (3, 2)) if one.dashed else "-", marker="o", markersize=2.6,
+                  label=one.name if one.name not in names else None)
+        names.add(one.name)
+        if one.ring is not None:
+            axes.plot([one.x[one.ring]], [one.y[one.ring]], "o", markersize=9, markerfacecolor="none", markeredgecolor=one.colour)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    if dates:
+        ticks, form = _dates([x for one in series for x in one.x])
+        axes.set_xticks(ticks, [tick.strftime(form) for tick in ticks])
+        axes.set_ylim(bottom=0)
+    else:
+        whole = all(float(x).is_integer() for one in series for x in one.x)  # one evaluation an epoch
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
+    return names
+
+
+def png(panels: dict[str, list[Series]], x_label: str) -> bytes:
+    """Panels of lines one below the other as a picture, each under its name. Raises MissingExtraError without matplotlib."""
+    require()
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({k: v for k, v in STYLE.items() if not k.startswith("svg")}):
+        figure = Figure(figsize=(WIDTH, 2.4 * len(panels)), layout="constrained")
+        for (name, series), axes in zip(panels.items(), figure.subplots(len(panels), squeeze=False)[:, 0], strict=True):
+            if len(_draw_lines(axes, series)) > 1:
+                axes.legend()
+            axes.set(title=name, xlabel=x_label)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=100, metadata={"Software": None})
+    return file.getvalue()
 
 
 def agreement(bins: list[dict[str, Any]], *, alt: str, percent: bool, unit: str) -> str:
