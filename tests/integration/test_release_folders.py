@@ -17,7 +17,7 @@ from recllm.model.manifest_recllm import FORMAT, write_manifest
 from recllm.recommend.build import recommender_of
 from tests.strangers import run_stranger
 
-OLD = Path(__file__).parent.parent / "samples" / "release-1"
+OLD = Path(__file__).parent.parent / "data_release"
 MOMENT = {"context": {"time": 1700090000}}
 
 
@@ -157,7 +157,7 @@ def test_every_file_of_a_release_is_in_its_manifest(written):
 
 def recorded():
     """(requests, what they were given then)"""
-    found = json.loads((OLD / "scores.json").read_text())
+    found = json.loads((OLD / "format-1-scores.json").read_text())
     return [f["request"] for f in found], [f["found"] for f in found]
 
 
@@ -170,7 +170,7 @@ def same(found, expected):
 
 def test_a_release_of_format_1_still_gives_its_scores():
     requests, expected = recorded()
-    same(recllm.Recommender.from_pretrained(OLD / "folder").predict(requests), expected)
+    same(recllm.Recommender.from_pretrained(OLD / "format-1").predict(requests), expected)
 
 
 def test_a_release_of_format_1_loads_with_its_own_code(tmp_path):
@@ -178,7 +178,7 @@ def test_a_release_of_format_1_loads_with_its_own_code(tmp_path):
     (tmp_path / "requests.json").write_text(json.dumps(requests), encoding="utf-8")
     out = run_stranger(f"""
         import json, transformers
-        pipe = transformers.pipeline("recommendation", model={str(OLD / "folder")!r}, trust_remote_code=True)
+        pipe = transformers.pipeline("recommendation", model={str(OLD / "format-1")!r}, trust_remote_code=True)
         found = pipe.recommender.predict(json.load(open("requests.json")))
         print(json.dumps([{{n: v if n == "item_id" else v.tolist() for n, v in one.items()}} for one in found]))
     """, tmp_path)  # fmt: skip
