@@ -153,7 +153,7 @@ def survived(world: World, name: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def aims(n: int, rng: random.Random, seconds: dict[int, float]) -> list[dict[str, Any]]:
-    """n strikes: places and kinds in turn, on one and on two processes; every fifth by the clock, every second one in a write a full disk."""
+    """n strikes: places and kinds in turn, on one and on two processes; every fifth by the clock, every second in a write a full disk."""
     found: list[dict[str, Any]] = []
     places, writes, kinds = itertools.cycle(PLACES), itertools.cycle(("kind", "disk")), {p: itertools.cycle(KINDS[p]) for p in KINDS}
     for k in range(n):
