@@ -41,7 +41,11 @@ def retrieval_loss(out: dict[str, torch.Tensor], batch: Batch, scale: torch.Tens
     clicked = ((kind == CANDIDATE) & (click == 1)).nonzero()[:, 0]
     if len(where) == 0 or len(clicked) == 0:
         return 0.0 * (out["query"].sum() + out["content"].sum() + scale), 0
-    queries, contents = normalize(out["query"][where], dim=-1), normalize(out["content"], dim=-1)
+    content = out["content"]
+    # the direction of a zero vector (an item of which nothing is known, before training) has a slope of 1e12: one such item once took
+    # all of the clipped gradient
+    content = torch.where((content == 0).all(-1, keepdim=True), content.detach(), content)
+    queries, contents = normalize(out["query"][where], dim=-1), normalize(content, dim=-1)
     scores = queries @ contents.T * scale.exp() - log_q
     later = published[None, :] > batch.time[where][:, None]
     later |= ~batch.scored  # items that only stand in histories, and row 0, which is no item

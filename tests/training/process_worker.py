@@ -46,8 +46,12 @@ def work(path: str, out: Path, dtype: torch.dtype) -> None:
     trainer.keeper.begin(trainer.record, resume=False)
     trainer.tasks.train()
     before, gradients, losses, rows = checkpoint.trainable_state(made.model), {}, [], []
-    trainer.optimizer.register_step_pre_hook(lambda *_: gradients or gradients.update(
-        {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}))
+
+    def first(*_: Any) -> None:
+        if not gradients:
+            gradients.update({n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None})
+
+    trainer.optimizer.register_step_pre_hook(first)
     while trainer.progress.step < STEPS:
         batches = plan(trainer.train.sizes, config.training.tokens_per_batch, [0, trainer.progress.epoch])
         trainer.batches, trained = len(batches), Counter()
