@@ -123,7 +123,8 @@ class Packed(Layout):
 
 
 class Growing(Layout):
-    """The last `own` tokens of a prefix: their keys and values are put into it, and nobody reads their states."""
+    """The last `own` tokens of a prefix, whose keys and values are put into it, and then candidates that see all of it, if there are any.
+    Without any nobody reads a state."""
 
     def __init__(self, prefix: Prefix, own: int, mask: torch.Tensor | None) -> None:
         super().__init__(own)
@@ -131,9 +132,13 @@ class Growing(Layout):
 
     def mix(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: Any) -> torch.Tensor:
         self.prefix.write(layer, self.prefix.length - self.own, key, value)
-        if layer + 1 == self.prefix.layers:
+        candidates = query[:, :, self.own :]
+        if candidates.shape[2] == 0 and layer + 1 == self.prefix.layers:
             raise Done
-        return attend_to(self.prefix, layer, query, self.mask, settings)
+        mixed = attend_to(self.prefix, layer, query[:, :, : self.own], self.mask, settings)
+        if candidates.shape[2] == 0:
+            return mixed
+        return torch.cat([mixed, attend_to(self.prefix, layer, candidates, None, settings)], dim=1)
 
 
 class After(Layout):

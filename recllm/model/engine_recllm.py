@@ -1,6 +1,7 @@
 """What runs the model for requests: adapters merged, prefixes kept and lengthened, candidates in blocks."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from .prefix_recllm import Prefix, PrefixCache, described
 from .processing_recllm import RowProcessor
 from .requests_recllm import Prepared
 
-BLOCK = {"cpu": 512, "cuda": 16_384}  # tokens of one encoder call, by scripts/benchmark.py core
+BLOCK = {"cpu": 2_048, "cuda": 16_384}  # tokens of one encoder call, by scripts/benchmark.py core
 _numbers = itertools.count()
 
 
@@ -48,28 +49,50 @@ class Engine:
         """States (block, W) of tokens of a request's candidate stream, block by block."""
         block = BLOCK.get(self.model.device.type, BLOCK["cuda"])
         blocks = -(-len(tokens) // block)
+        if not blocks:
+            return []
+        first, *rest = np.array_split(tokens, blocks)
+        states = [self._first(prepared, first)]
         past, model = self.prefix(prepared), self.current()
-        return [model.after(past, self._batch(prepared, part, 0)) for part in np.array_split(tokens, blocks)] if blocks else []
+        return [*states, *(model.after(past, self._batch(prepared, part, 0)) for part in rest)]
+
+    def _first(self, prepared: Prepared, tokens: np.ndarray) -> torch.Tensor:
+        """States of a request's first block: where nothing is kept of the user, the prefix goes through the encoder with it."""
+        found: list[torch.Tensor] = []
+
+        def opened(before: Prefix | None) -> Prefix:
+            if before is not None:
+                return self._grown(prepared, before)
+            events = prepared.example.events
+            prefix, states = self.current().open(self._batch(prepared, np.concatenate([np.arange(events), tokens]), events))
+            found.append(states)
+            return prefix
+
+        past = self.prefix(prepared, opened)
+        return found[0] if found else self.current().after(past, self._batch(prepared, tokens, 0))
 
     @torch.inference_mode()
-    def prefix(self, prepared: Prepared) -> Prefix:
+    def prefix(self, prepared: Prepared, make: Callable[[Prefix | None], Prefix] | None = None) -> Prefix:
         """Keys and values of a request's profile and events: retrieval, scores and nearness all go by them."""
         if prepared.past is None:
-            model = self.current()
+            make = make or (lambda before: self._made(prepared) if before is None else self._grown(prepared, before))
+            self.current()  # a version for the key
             if prepared.user is None:
-                prepared.past = self._made(prepared, model, None)
+                prepared.past = make(None)
             else:
                 key = (prepared.user, tuple(prepared.example.profile), self.number, self.version)
                 texts = prepared.text_vectors if self.processor.texts else None
                 rows = described(prepared.example, prepared.items, len(self.processor.items), texts)
-                prepared.past = self.cache.extend(key, rows, lambda before: self._made(prepared, model, before))
+                prepared.past = self.cache.extend(key, rows, make)
         return prepared.past
 
-    def _made(self, prepared: Prepared, model: RecllmModel, before: Prefix | None) -> Prefix:
+    def _made(self, prepared: Prepared) -> Prefix:
         events = prepared.example.events
-        if before is None:
-            return model.prefix(self._batch(prepared, np.arange(events), events))
-        return model.extend(before, self._batch(prepared, np.arange(before.events, events), events - before.events))
+        return self.current().prefix(self._batch(prepared, np.arange(events), events))
+
+    def _grown(self, prepared: Prepared, before: Prefix) -> Prefix:
+        events = prepared.example.events
+        return self.current().extend(before, self._batch(prepared, np.arange(before.events, events), events - before.events))
 
     def _batch(self, prepared: Prepared, tokens: np.ndarray, events: int) -> dict[str, Any]:
         example = prepared.example.part(tokens, events)

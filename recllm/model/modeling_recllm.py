@@ -146,16 +146,26 @@ class RecllmModel(PreTrainedModel):
 
     def prefix(self, batch: dict[str, torch.Tensor]) -> Prefix:
         """Keys and values of one timeline: `batch` holds one example's profile and events."""
+        made, layout, tokens = self._opening(batch)
+        self._keep(tokens, batch["position"], layout)
+        return made
+
+    def open(self, batch: dict[str, torch.Tensor]) -> tuple[Prefix, torch.Tensor]:
+        """(keys and values of one timeline, states (C, W) of candidates that see all of it) in one call of the encoder, which costs less
+        than two: `batch` holds one example's profile, events and candidates."""
+        made, layout, tokens = self._opening(batch)
+        return made, self._run(tokens, batch["position"], layout)[made.length :]
+
+    def _opening(self, batch: dict[str, torch.Tensor]) -> tuple[Prefix, Growing, torch.Tensor]:
         profile, events, _ = batch["sizes"][0].tolist()
         config, n = self.body.config, batch["n"][:events]
-        tokens = self._words(batch, self._tokens(batch)[0])[: profile + events]
+        tokens = self._words(batch, self._tokens(batch)[0])
         size = config.hidden_size // config.num_attention_heads
         made = Prefix.empty(self.config.layers, config.num_attention_heads, size, profile, events, tokens)
         seen = torch.cat([n.new_zeros(profile), n])
         place = torch.cat([n.new_full((profile,), -1), torch.arange(events, device=n.device)])
         mask = see(seen, n.new_full((1,), profile), profile, events, place, tokens.dtype)
-        self._keep(tokens, batch["position"][: profile + events], Growing(made, profile + events, mask))
-        return made
+        return made, Growing(made, profile + events, mask), tokens
 
     def extend(self, prefix: Prefix, batch: dict[str, torch.Tensor]) -> Prefix:
         """A prefix with the events of a batch of one example appended, whose `n` counts from the timeline's first event. The old one stays

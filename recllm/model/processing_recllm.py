@@ -166,11 +166,12 @@ class RowProcessor:
                 text_vectors: np.ndarray | None = None) -> dict[str, torch.Tensor]:
         """One batch without padding: all examples' events (E,) one behind the other, then all their candidates (C,).
 
+        Candidates of one example without events that share their moment have one row of `cat` and `weight` between them.
         `item` points into the `item_*` tensors, whose row 0 is no item at all; `also` adds item rows to them. `n` (E + C,) says how many
         events each token sees; `profile` (P,) are token ids; `position` (P + E + C,) counts from a timeline's start; `sizes` (B, 3) are
         the tokens of each example's profile, events, candidates, and stays on the CPU.
         """
-        items = self.items if items is None else items
+        items, first = self.items if items is None else items, examples[0]
         parts = [slice(0, x.events) for x in examples], [slice(x.events, None) for x in examples]
         batch = {name: np.concatenate([getattr(x, name)[part] for kind in parts for x, part in zip(examples, kind, strict=True)])
                  for name in TOKEN_PARTS}
@@ -180,6 +181,9 @@ class RowProcessor:
             vectors = self.text_vectors if text_vectors is None else text_vectors
             found, place_of = np.unique(batch["text"], return_inverse=True)
             batch |= {"text": place_of.reshape(batch["text"].shape), "text_vector": vectors[found]}
+        if len(examples) == 1 and not first.events and (batch["cat"] == batch["cat"][:1]).all() and \
+                (batch["weight"] == batch["weight"][:1]).all():
+            batch |= {name: batch[name][:1] for name in ("cat", "weight")}
         batch |= {"profile": profile, "position": self._positions(sizes, batch["n"]), "sizes": sizes} | self._distinct(batch, items, also)
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()}
 

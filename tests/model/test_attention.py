@@ -78,6 +78,10 @@ def test_a_prefix_and_what_comes_after_it_equal_dense_ones(made, events, candida
     for prefix in (at_once, run, single):
         assert (prefix.profile, prefix.events) == (len(example.profile), events)
         torch.testing.assert_close(model.after(prefix, after), expected, **CLOSE)
+    if whole:  # candidates of now may come along with their prefix
+        opened, states = model.open(part(0, example.size, events))
+        torch.testing.assert_close(states, expected, **CLOSE)
+        torch.testing.assert_close(opened.read(1, torch.float32), at_once.read(1, torch.float32), **CLOSE)
     if cut < events:
         again = model.extend(begun, part(cut, events, events - cut))
         torch.testing.assert_close(again.read(1, torch.float32), run.read(1, torch.float32))

@@ -94,8 +94,8 @@ def test_a_prefix_that_crosses_into_the_next_window_is_made_anew(world, monkeypa
     endless = int(np.flatnonzero(np.array(world.log.users) == "endless")[0])
     first, made, grown = int(world.log.first[endless]), [], []
     model = recommender.engine.fast
-    prefix, extend = type(model).prefix, type(model).extend
-    monkeypatch.setattr(type(model), "prefix", lambda self, batch: made.append(1) or prefix(self, batch))
+    opened, extend = type(model).open, type(model).extend
+    monkeypatch.setattr(type(model), "open", lambda self, batch: made.append(1) or opened(self, batch))
     monkeypatch.setattr(type(model), "extend", lambda self, before, batch: grown.append(1) or extend(self, before, batch))
     for n in range(4_095, 4_106):  # a window begins at every hundred
         start = int(window_start(n, 100, 100))

@@ -47,6 +47,7 @@ class Asked:
     """One user's request after n events, as tensors: its context, and its candidates in blocks."""
 
     context: dict[str, torch.Tensor]
+    opening: dict[str, torch.Tensor]  # the context and the first block
     blocks: list[dict[str, torch.Tensor]]
     events: int
     seen: list[int]  # keys that each context token sees
@@ -91,6 +92,13 @@ class Ours:
         blocks = -(-len(candidates) // (size or BLOCK[self.device.type]))
         return [self._batch([example.part(block, 0)]) for block in np.array_split(candidates, blocks)]
 
+    def _opening(self, example: Example) -> dict[str, torch.Tensor]:
+        """Profile and events with the first block of candidates."""
+        candidates = example.size - 1 - example.events
+        blocks = -(-candidates // BLOCK[self.device.type])
+        first = len(np.array_split(np.arange(candidates), blocks)[0])
+        return self._batch([example.part(np.arange(example.events + first), example.events)])
+
     def drawn(self, candidates: int) -> np.ndarray:
         """Item rows: all different as long as the catalogue has so many, the same at every call."""
         return np.resize(np.random.default_rng(0).permutation(len(self.data.processor.items)), candidates)
@@ -102,7 +110,7 @@ class Ours:
             window, _ = self.data.window(self.user, n)
             seen = context_keys(len(example.profile), visible(window.time, window.known, window.time).tolist())
             context = self._batch([example.part(np.arange(example.events), example.events)])
-            self.asked[candidates, n] = Asked(context, self._blocks(example), example.events, seen, candidates)
+            self.asked[candidates, n] = Asked(context, self._opening(example), self._blocks(example), example.events, seen, candidates)
         return self.asked[candidates, n]
 
     def prefix(self, n: int) -> Prefix:
@@ -120,8 +128,13 @@ class Ours:
         ready = self.prefix(n)
 
         def run() -> None:
-            past = ready if cached else self.served.prefix(asked.context)
-            for block in asked.blocks:
+            if cached:
+                for block in asked.blocks:
+                    self.served.heads(self.served.after(ready, block))
+                return
+            past, states = self.served.open(asked.opening)
+            self.served.heads(states)
+            for block in asked.blocks[1:]:
                 self.served.heads(self.served.after(past, block))
 
         return timed(run, self.device, repeats), float(candidates * repeats)
@@ -145,16 +158,17 @@ class Ours:
 
         def run() -> None:
             example = self.data.example(self.user, n, items)
-            past = ready
-            if past is None:
-                past = self.served.prefix(self._batch([example.part(np.arange(example.events), example.events)]))
-            click = []
-            for block in self._blocks(example):
-                raw = self.served.heads(self.served.after(past, block))
-                click.append(self.served.heads.predictions(raw, "duration")["click"].flatten())
+            past, states = (ready, []) if ready is not None else self._opened(example)
+            blocks = self._blocks(example)[len(states) :]
+            states += [self.served.after(past, block) for block in blocks]
+            click = [self.served.heads.predictions(self.served.heads(each), "duration")["click"].flatten() for each in states]
             torch.cat(click).topk(min(TOP, candidates)).indices.cpu()
 
         return timed(run, self.device), float(candidates)
+
+    def _opened(self, example: Example) -> tuple[Prefix, list[torch.Tensor]]:
+        past, states = self.served.open(self._opening(example))
+        return past, [states]
 
     # ---- the prefix
 
