@@ -5,6 +5,7 @@ scripts/benchmark.py prepare                            # results/prepare.json: 
 scripts/benchmark.py prepare --only cost --rounds 1     # one part, printed; the file keeps its other parts
 scripts/benchmark.py core --threads 2                   # results/speed.json (speed-gpu.json on CUDA): some minutes, nothing else running
 scripts/benchmark.py core --rounds 1                    # a look: printed, not written
+scripts/benchmark.py training                           # results/training.json: about ten minutes; --only kills for one part
 """
 
 import argparse
@@ -54,7 +55,7 @@ def prepare(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def write_prepare(args: argparse.Namespace, found: dict[str, Any]) -> int:
+def write_parts(args: argparse.Namespace, found: dict[str, Any]) -> int:
     """The file keeps the parts that were not asked for, each with its command."""
     standing = json.loads(args.out.read_text()) if args.out.is_file() else {}
     commands = standing.get("commands", {}) | dict.fromkeys(args.only, command())
@@ -93,6 +94,21 @@ def write_core(args: argparse.Namespace, found: dict[str, Any]) -> int:
     return write(args.out or ROOT / "results" / default, {**found, "command": command(), "machine": machine()})
 
 
+def training(args: argparse.Namespace) -> dict[str, Any]:
+    """The parts asked for: what a training survives, on how many processes it is the same, what it costs and leaves."""
+    from tests.speed import shipping
+    from tests.speed.fitted import missing
+
+    if "shipped" in args.only and not args.log.is_dir():
+        raise SystemExit(missing(args.log))
+    given: dict[str, tuple[Any, ...]] = {"kills": (args.kills, args.seed), "shipped": (args.log,)}
+    found: dict[str, Any] = {}
+    for part in args.only:
+        found |= getattr(shipping, part)(say, *given.get(part, ()))
+        say(f"{part} done")
+    return found
+
+
 def write(path: Path, found: dict[str, Any]) -> int:
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -118,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         return kind
 
     parts = ("cost", "executors", "kills", "leaks", "fuzz")
-    kind = add("prepare", "preparation against a plain sort of the same log", prepare, write_prepare, 3)
+    kind = add("prepare", "preparation against a plain sort of the same log", prepare, write_parts, 3)
     kind.add_argument("--only", nargs="+", choices=parts, default=parts)
     kind.add_argument("--events", type=int, default=20_000_000)
     kind.add_argument("--memory", type=int, default=2_000_000_000, help="bytes, of the whole run and of the sort")
@@ -132,6 +148,13 @@ def parser() -> argparse.ArgumentParser:
     kind.add_argument("--log", type=Path, default=ROOT / "cache" / "ml-100k", help="folder of ml-100k.inter and ml-100k.item")
     kind.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of both sides, and of the plain product")
     kind.add_argument("--out", type=Path, help="default: results/speed.json, on CUDA results/speed-gpu.json")
+    parts = ("kills", "bitwise", "processes", "balance", "growth", "shipped", "large")
+    kind = add("training", "what a training survives, on how many processes it is the same, what it leaves", training, write_parts, 1)
+    kind.add_argument("--only", nargs="+", choices=parts, default=parts)
+    kind.add_argument("--kills", type=int, default=20)
+    kind.add_argument("--seed", type=int, default=0)
+    kind.add_argument("--log", type=Path, default=ROOT / "cache" / "ml-100k", help="folder of ml-100k.inter and its tables")
+    kind.add_argument("--out", type=Path, default=ROOT / "results" / "training.json")
     return whole
 
 

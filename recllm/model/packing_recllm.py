@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK = 64  # batches' worth of examples that are sorted by length together: like sizes in a batch, yet a new mix every epoch
 # What one more attention call costs, in pairs of a query and a key: 50 us to 47 ns a pair on two CPU cores, forward and backward, 12 heads
 # of 32. On a GPU calls are dear and pairs are cheap.
 CALL = {"cpu": 1_000, "cuda": 1_000_000}
@@ -13,25 +12,19 @@ CALL = {"cpu": 1_000, "cuda": 1_000_000}
 def plan(sizes: np.ndarray, budget: int, key: list[int] | None) -> list[np.ndarray]:
     """Example indices of each global batch: `sizes` (n, k) tokens of each example by kind, `budget` tokens a batch, none of it padding.
 
-    An example above the budget is a batch of its own. With `key` (seed, epoch) the order is shuffled; without, examples come by length.
-    Nothing depends on the number of processes.
+    An example above the budget is a batch of its own. With `key` (seed, epoch) examples come in random order, so that a batch has long and
+    short ones and can be split evenly over processes; without, by length, so that attention pads little. Nothing depends on the number of
+    processes.
     """
     total = sizes.sum(1)
-    rng = np.random.default_rng(key) if key is not None else None
-    order = rng.permutation(len(sizes)) if rng is not None else np.arange(len(sizes))
-    step = max(int(CHUNK * budget / max(total.mean(), 1)), 1) if len(sizes) else 1
-    batches: list[np.ndarray] = []
-    for begin in range(0, len(order), step):
-        part = order[begin : begin + step]
-        part = part[np.argsort(total[part], kind="stable")]
-        first, filled = 0, 0
-        for place, size in enumerate(total[part].tolist()):
-            if filled and filled + size > budget:
-                batches.append(part[first:place])
-                first, filled = place, 0
-            filled += size
-        batches.append(part[first:])
-    return [batches[i] for i in rng.permutation(len(batches))] if rng is not None else batches
+    order = np.random.default_rng(key).permutation(len(sizes)) if key is not None else np.argsort(total, kind="stable")
+    batches, first, filled = [], 0, 0
+    for place, size in enumerate(total[order].tolist()):
+        if filled and filled + size > budget:
+            batches.append(order[first:place])
+            first, filled = place, 0
+        filled += size
+    return [*batches, order[first:]] if len(order) else batches
 
 
 @dataclass

@@ -201,8 +201,8 @@ class Ours:
     # ---- training
 
     def plan(self, budget: int) -> list[list[int]]:
-        """Places of the windows of each batch of at most `budget` tokens."""
-        return [batch.tolist() for batch in plan(np.array([x.sizes for x in self.examples]), budget, None)]
+        """Places of the windows of each batch of at most `budget` tokens, in random order as in training."""
+        return [batch.tolist() for batch in plan(np.array([x.sizes for x in self.examples]), budget, [0, 0])]
 
     def train_round(self, budget: int) -> tuple[float, float]:
         """(seconds, impressions trained on) of one pass over the windows: features, batches, forward, backward, clipping, step."""
