@@ -15,6 +15,11 @@ from recllm.evaluation.update_report import markdown as daily
 from recllm.recommend.strategy_file import markdown as lists
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import figures  # noqa: E402
+
+TABLES = {"speed": figures.speed, "training": figures.training}
 
 
 def filled(text: str, results: Path) -> str:
@@ -22,7 +27,9 @@ def filled(text: str, results: Path) -> str:
 
     def block(match: re.Match) -> str:
         found = json.loads((results / f"{match.group(1)}.json").read_text(encoding="utf-8"))
-        if "days" in found:  # of scripts/update.py
+        if match.group(1) in TABLES:
+            table = TABLES[match.group(1)](found)
+        elif "days" in found:  # of scripts/update.py
             table = daily(found)
         elif "rows" not in found:  # one entry a config, of scripts/evaluate.py --strategies
             table = lists(found)
