@@ -29,7 +29,8 @@ def speed(found: dict[str, Any]) -> str:
              f"{flat['candidates_per_s']:.1f} candidates and trains on {flat['trained_per_s']:.1f} impressions a second at "
              f"{found['flat_matmul_fraction']:.2f} of a plain matrix product's speed ({found['matmul_gflops']:.0f} GFLOP/s, "
              f"{found['threads']} threads, {found['precision']}). Collation: {found['collate_events_per_s']:,.0f} events/s on one core, "
-             f"{found['features_and_collate_events_per_s']:,.0f} with features. Medians of {found['rounds']} paired rounds, `{found['command']}`.")
+             f"{found['features_and_collate_events_per_s']:,.0f} with features. Medians of {found['rounds']} paired rounds, "
+             f"`{found['command']}`.")
     return "\n".join([*lines, "", about])
 
 
@@ -48,4 +49,5 @@ def training(found: dict[str, Any]) -> str:
               for form in ("adapter", "full", "merged")),
             ("peak memory of a step of a BERT-large shape, layers computed again / kept",
              f"{large['recomputed']['peak_gb']:.1f} / {large['kept']['peak_gb']:.1f} GB")]  # fmt: skip
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {label} | {value} |" for label, value in rows), "", "From `scripts/benchmark.py training`."])
+    table = ["| | |", "| --- | --- |", *(f"| {label} | {value} |" for label, value in rows)]
+    return "\n".join([*table, "", "From `scripts/benchmark.py training`."])
