@@ -83,7 +83,8 @@ class Trainer:
         batches = plan(self.train.sizes, settings.tokens_per_batch, [self.seed, progress.epoch])
         self.batches, self.pauses = len(batches), pauses(len(batches), settings.evaluations_per_epoch)
         self.record.show(len(batches) * settings.epochs, progress.step)
-        self._evaluate_if_due()  # a run that was stopped meanwhile
+        if self._evaluate_if_due() and progress.batch == 0:  # a run that was stopped after an epoch's last step
+            return self._spent() < 1.0
         todo = batches[progress.batch :]
         self.tasks.train()
         with closing(prefetch(self._shares, todo)) as shares:

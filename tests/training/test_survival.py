@@ -1,5 +1,7 @@
 """Struck, and called again: equal to the last bit. `python -m tests.training.survival kills 20 0` strikes more often."""
 
+import json
+
 import pytest
 
 from tests.training.survival import World, bitwise, strike, survived
@@ -19,4 +21,15 @@ def two(tmp_path_factory):
 @pytest.mark.parametrize(("at", "n", "kind", "rank"), [("step", 8, "launcher", 1), ("evaluation", 3, "term", 0), ("write", 15, "disk", 0)])
 def test_two_processes_survive(two, at, n, kind, rank):
     entry = survived(two, kind, strike(two, kind, {"at": at, "n": n, "kind": kind, "rank": rank}))
+    assert entry["survived"], entry
+
+
+@pytest.mark.parametrize("kind", ["term", "int"])
+def test_a_signal_in_the_last_step_of_an_epoch_changes_nothing(tmp_path, kind):
+    """Once the run that went on from there trained on the epoch's batches again."""
+    world = World(tmp_path, 1)
+    epochs = [record["epoch"] for record in map(json.loads, (world.run_folder("whole") / "log.jsonl").read_text().splitlines())
+              if record["kind"] == "evaluation" and record["step"] == 3]
+    assert epochs == [1.0]  # three steps an epoch
+    entry = survived(world, kind, strike(world, kind, {"at": "step", "n": 3, "kind": kind, "rank": 0}))
     assert entry["survived"], entry
