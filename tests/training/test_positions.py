@@ -52,7 +52,7 @@ def test_an_unknown_place_has_no_bias_and_some_known_ones_are_taken_for_unknown(
 
 def test_the_place_explains_in_training_and_is_absent_elsewhere(tmp_path, tiny_encoder):
     # given a run over a log in which the place decides
-    config = config_of(tmp_path, tiny_encoder, epochs=4)
+    config = config_of(tmp_path, tiny_encoder, epochs=6)
     prepare(config)
     made = train(config, say=quiet)
     saved = checkpoint.load_optimizer(checkpoint.newest(run_folder(config, 0)))["position.weight"]
