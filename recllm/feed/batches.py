@@ -42,11 +42,11 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
     mine = batch[:1] if empty else mine
     everywhere = examples.scored(batch)
     inputs = examples.processor.collate([examples[int(i)] for i in mine], also=everywhere)
-    parts = [_targets(examples, int(index), empty) for index in mine]
+    told = {int(index): examples.targets(int(index)) for index in batch}
+    parts = [_targets(examples, int(index), told[int(index)], empty) for index in mine]
     labels, weight, request, time, position = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     total, clicks = np.zeros(len(examples.names)), 0.0
-    for index in batch:
-        y, w, _ = examples.targets(int(index))
+    for y, w, _ in told.values():
         total += (~np.isnan(y) * w[:, None]).sum(0)
         clicks += float((y[:, examples.click] == 1).sum())
     return Batch(inputs, torch.from_numpy(labels).float(), torch.from_numpy(weight).float(),
@@ -55,10 +55,11 @@ def load(examples: Examples, batch: np.ndarray, rank: int = 0, ranks: int = 1) -
                  torch.from_numpy(np.isin(inputs["item_row"].numpy(), everywhere)), torch.tensor(clicks))
 
 
-def _targets(examples: Examples, index: int, empty: bool) -> tuple[np.ndarray, ...]:
-    """(labels, weight, request, time, position) of an example's candidates, then of its queries; nothing is known of an `empty` one."""
+def _targets(examples: Examples, index: int, told: tuple[np.ndarray, ...], empty: bool) -> tuple[np.ndarray, ...]:
+    """(labels, weight, request, time, position) of an example's candidates, then of its queries; nothing is known of an `empty` one.
+    `told` is what `Examples.targets` says."""
     group = examples.groups[index]
-    y, w, asked = examples.targets(index)
+    y, w, asked = told
     codes, first = np.unique(asked, return_index=True)
     moments, more = examples.timeline.time[group.row], len(codes)
     labels = np.concatenate([np.full_like(y, np.nan) if empty else y, np.full((more, y.shape[1]), np.nan)])

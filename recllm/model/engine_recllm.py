@@ -51,48 +51,32 @@ class Engine:
         blocks = -(-len(tokens) // block)
         if not blocks:
             return []
-        first, *rest = np.array_split(tokens, blocks)
-        states = [self._first(prepared, first)]
-        past, model = self.prefix(prepared), self.current()
-        return [*states, *(model.after(past, self._batch(prepared, part, 0)) for part in rest)]
+        model, (first, *rest) = self.current(), np.array_split(tokens, blocks)
+        past, states = self._first(model, prepared, first)
+        return [states, *(model.after(past, self._batch(prepared, part, 0)) for part in rest)]
 
-    def _first(self, prepared: Prepared, tokens: np.ndarray) -> torch.Tensor:
-        """States of a request's first block: where nothing is kept of the user, the prefix goes through the encoder with it."""
-        found: list[torch.Tensor] = []
+    def _first(self, model: RecllmModel, prepared: Prepared, tokens: np.ndarray) -> tuple[Prefix, torch.Tensor]:
+        """(keys and values of a request's profile and events, which retrieval, scores and nearness all go by, states of its first block):
+        where nothing is kept of the user, both take one call."""
+        events, found = prepared.example.events, list[torch.Tensor]()
 
-        def opened(before: Prefix | None) -> Prefix:
+        def make(before: Prefix | None) -> Prefix:
             if before is not None:
-                return self._grown(prepared, before)
-            events = prepared.example.events
-            prefix, states = self.current().open(self._batch(prepared, np.concatenate([np.arange(events), tokens]), events))
+                return model.extend(before, self._batch(prepared, np.arange(before.events, events), events - before.events))
+            prefix, states = model.open(self._batch(prepared, np.concatenate([np.arange(events), tokens]), events))
             found.append(states)
             return prefix
 
-        past = self.prefix(prepared, opened)
-        return found[0] if found else self.current().after(past, self._batch(prepared, tokens, 0))
+        past = prepared.past = prepared.past or self._kept(prepared, make)
+        return past, found[0] if found else model.after(past, self._batch(prepared, tokens, 0))
 
-    @torch.inference_mode()
-    def prefix(self, prepared: Prepared, make: Callable[[Prefix | None], Prefix] | None = None) -> Prefix:
-        """Keys and values of a request's profile and events: retrieval, scores and nearness all go by them."""
-        if prepared.past is None:
-            make = make or (lambda before: self._made(prepared) if before is None else self._grown(prepared, before))
-            self.current()  # a version for the key
-            if prepared.user is None:
-                prepared.past = make(None)
-            else:
-                key = (prepared.user, tuple(prepared.example.profile), self.number, self.version)
-                texts = prepared.text_vectors if self.processor.texts else None
-                rows = described(prepared.example, prepared.items, len(self.processor.items), texts)
-                prepared.past = self.cache.extend(key, rows, make)
-        return prepared.past
-
-    def _made(self, prepared: Prepared) -> Prefix:
-        events = prepared.example.events
-        return self.current().prefix(self._batch(prepared, np.arange(events), events))
-
-    def _grown(self, prepared: Prepared, before: Prefix) -> Prefix:
-        events = prepared.example.events
-        return self.current().extend(before, self._batch(prepared, np.arange(before.events, events), events - before.events))
+    def _kept(self, prepared: Prepared, make: Callable[[Prefix | None], Prefix]) -> Prefix:
+        """The prefix that is kept of a request's user, lengthened or made where it must be; a stranger's is always made."""
+        if prepared.user is None:
+            return make(None)
+        key = (prepared.user, tuple(prepared.example.profile), self.number, self.version)
+        texts = prepared.text_vectors if self.processor.texts else None
+        return self.cache.extend(key, described(prepared.example, prepared.items, len(self.processor.items), texts), make)
 
     def _batch(self, prepared: Prepared, tokens: np.ndarray, events: int) -> dict[str, Any]:
         example = prepared.example.part(tokens, events)

@@ -1,19 +1,26 @@
-"""Adapters added into the weights that they adapt."""
+"""Adapters added into the weights that they adapt. Needs no peft."""
 
 from typing import TypeVar
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from .attention_recllm import skip_unread
 
+Module = TypeVar("Module", bound=nn.Module)
 Encoder = TypeVar("Encoder", bound=PreTrainedModel)
 
 
+def merge_layers(module: Module) -> Module:
+    """Add every LoRA adapter of a module into its layer and leave plain layers behind, in place."""
+    adapted = [(name, layer) for name, layer in module.named_modules() if hasattr(layer, "get_base_layer")]
+    for name, layer in adapted:
+        layer.merge()
+        module.set_submodule(name, layer.get_base_layer())
+    return module
+
+
 def merged(encoder: Encoder) -> Encoder:
-    """Add every LoRA adapter of an encoder into its layer and leave plain layers behind, in place. Needs no peft."""
-    adapted = [(name, module) for name, module in encoder.named_modules() if hasattr(module, "get_base_layer")]
-    for name, module in adapted:
-        module.merge()
-        encoder.set_submodule(name, module.get_base_layer())
-    skip_unread(encoder)
+    """`merge_layers` of an encoder that reads timelines: the plain layers project what is read and no more, as the adapted ones did."""
+    skip_unread(merge_layers(encoder))
     return encoder

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -52,16 +51,6 @@ def add_lora(encoder: nn.Module) -> nn.Module:
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad = "lora_" in name
     return encoder
-
-
-def merge_lora(module: nn.Module) -> nn.Module:
-    """Add every LoRA product to its layer's weight and put the plain layer in its place; changes and returns `module`."""
-    for name, layer in list(module.named_modules()):
-        if isinstance(layer, LoraLayer):
-            layer.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(module.get_submodule(parent), child, layer.get_base_layer())
-    return module
 
 
 @torch.inference_mode()

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tests.speed.encoder import add_lora, bare, merge_lora, plain_of
+from recllm.model.lora_recllm import merge_layers
+from tests.speed.encoder import add_lora, bare, plain_of
 from tests.speed.matmul import Shape, precision
 from tests.speed.rounds import paired, timed
 
@@ -40,7 +41,7 @@ class FlatEncoder(nn.Module):
 
     def merged(self) -> "FlatEncoder":
         """Itself with LoRA added to the weights, for inference."""
-        merge_lora(self.body)
+        merge_layers(self.body)
         return self.eval()
 
 
