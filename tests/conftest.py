@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported anywhere
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from recllm.config import Config  # noqa: E402
+
+# Every run of CI draws the same examples, and a busy machine is no failure. `scripts/test --hypothesis-profile explore` draws others.
+settings.register_profile("recllm", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, derandomize=False, print_blob=True)
+settings.load_profile("recllm")
 
 SCHEMA: dict[str, Any] = {
     "user": "user_id", "item": "item_id", "time": "ts", "request": "request_id",

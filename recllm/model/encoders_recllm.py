@@ -5,7 +5,7 @@ nothing else asks which encoder it is. Each row is held to the same contract by 
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
@@ -16,13 +16,29 @@ SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"
          "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "position_embedding_type")  # fmt: skip
 
 
+class Parts(NamedTuple):
+    """The modules of one layer, or their names below it: of the attention, then of the feed-forward part."""
+
+    query: Any = "attention.self.query"
+    key: Any = "attention.self.key"
+    value: Any = "attention.self.value"
+    out: Any = "attention.output.dense"
+    norm1: Any = "attention.output.LayerNorm"
+    up: Any = "intermediate.dense"
+    down: Any = "output.dense"
+    norm2: Any = "output.LayerNorm"
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One row. `own` are the names of its config where they are not BERT's, `more` what it has beside BERT's."""
 
     after_padding: bool = False  # whether positions start at pad + 1
     lora: tuple[str, ...] = ("query", "key", "value", "dense")  # every linear module of a layer
-    key_value: tuple[str, str] = ("key", "value")  # of one attention
+    layer: str = "encoder.layer.{layer}"  # where its layers are
+    parts: Parts = Parts()  # noqa: RUF009  a tuple of names
+    project: str = ""  # what may lie between embeddings and layers
+    types: bool = True  # whether tokens have a type
     own: dict[str, str] = field(default_factory=dict)
     more: tuple[str, ...] = ()
     pooler: bool = True  # whether there is one to leave out
@@ -32,10 +48,16 @@ ARCHITECTURES = {
     "bert": Architecture(),
     "roberta": Architecture(after_padding=True),
     "xlm-roberta": Architecture(after_padding=True),
-    "electra": Architecture(more=("embedding_size",), pooler=False),
+    "electra": Architecture(more=("embedding_size",), pooler=False, project="embeddings_project"),
     "albert": Architecture(lora=("query", "key", "value", "dense", "ffn", "ffn_output"),
-                           more=("embedding_size", "num_hidden_groups", "inner_group_num")),
-    "distilbert": Architecture(lora=("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"), key_value=("k_lin", "v_lin"), pooler=False,
+                           more=("embedding_size", "num_hidden_groups", "inner_group_num"),
+                           layer="encoder.albert_layer_groups.{group}.albert_layers.0", project="encoder.embedding_hidden_mapping_in",
+                           parts=Parts("attention.query", "attention.key", "attention.value", "attention.dense", "attention.LayerNorm",
+                                       "ffn", "ffn_output", "full_layer_layer_norm")),
+    "distilbert": Architecture(lora=("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"), pooler=False, types=False,
+                               layer="transformer.layer.{layer}",
+                               parts=Parts("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm",
+                                           "ffn.lin1", "ffn.lin2", "output_layer_norm"),
                                own={"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
                                     "intermediate_size": "hidden_dim", "hidden_act": "activation", "hidden_dropout_prob": "dropout",
                                     "attention_probs_dropout_prob": "attention_dropout"}),
@@ -102,11 +124,17 @@ def build(shape: dict[str, Any], layers: int, dropout: float, attention: str) ->
     return AutoModel.from_config(config, attn_implementation=attention, **({"add_pooling_layer": False} if row.pooler else {}))
 
 
-def attentions(encoder: PreTrainedModel) -> list[tuple[nn.Module, nn.Module, nn.Module]]:
-    """(attention, its key, its value) of each distinct attention, as they stand (with LoRA or without), in the order of the layers.
+def layers_of(encoder: PreTrainedModel) -> list[Parts]:
+    """The modules of each layer, as they stand (with LoRA or without). Layers that share their weights have the same ones."""
+    row, layers = ARCHITECTURES[encoder.config.model_type], encoder.config.num_hidden_layers
+    groups = getattr(encoder.config, "num_hidden_groups", layers)
+    places = [row.layer.format(layer=layer, group=layer * groups // layers) for layer in range(layers)]
+    return [Parts(*(encoder.get_submodule(f"{place}.{name}") for name in row.parts)) for place in places]
 
-    Layers that share an attention (all of an ALBERT's group) have one entry between them.
-    """
-    key, value = ARCHITECTURES[encoder.config.model_type].key_value
+
+def attentions(encoder: PreTrainedModel) -> list[tuple[nn.Module, nn.Module, nn.Module]]:
+    """(attention, its key, its value) of each distinct attention, in the order of the layers."""
+    row = ARCHITECTURES[encoder.config.model_type]
+    key, value = (name.rpartition(".")[2] for name in (row.parts.key, row.parts.value))
     owners = [module for module in encoder.modules() if isinstance(getattr(module, key, None), nn.Module)]
     return [(owner, getattr(owner, key), getattr(owner, value)) for owner in owners]

@@ -24,13 +24,13 @@ class Engine:
         self.model, self.processor = model.eval(), processor
         self.cache = PrefixCache() if cache is None else cache
         self.number = next(_numbers)  # two models never share a key
-        self.version, self.fast = model.version(), model.merged()
+        self.version, self.fast = model.version(), model.for_inference()
 
     def current(self) -> RecllmModel:
         """The model for inference, made anew when somebody has changed a weight."""
         version = self.model.version()
         if version != self.version:
-            self.version, self.fast = version, self.model.merged()
+            self.version, self.fast = version, self.model.for_inference()
         return self.fast
 
     @torch.inference_mode()

@@ -1,7 +1,8 @@
 """Adapters added into the weights that they adapt. Needs no peft."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -24,3 +25,11 @@ def merged(encoder: Encoder) -> Encoder:
     """`merge_layers` of an encoder that reads timelines: the plain layers project what is read and no more, as the adapted ones did."""
     skip_unread(merge_layers(encoder))
     return encoder
+
+
+def merged_weight(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """(weight (out, in) with a linear layer's adapters added, bias (out,)); the layer stays as it is."""
+    plain = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+    if plain is layer:
+        return plain.weight, plain.bias
+    return plain.weight + sum(layer.get_delta_weight(name) for name in layer.active_adapters), plain.bias

@@ -70,14 +70,14 @@ def parts_of(sizes: np.ndarray, device: str = "cpu") -> tuple[list[Part], np.nda
 def _together(sizes: np.ndarray, call: int) -> list[np.ndarray]:
     """Examples by part: neighbours in size share a call as long as padding costs less than another call would."""
     order = np.lexsort((sizes.sum(1), sizes[:, :2].sum(1)))
-    keys, queries = sizes[order, :2].sum(1).tolist(), sizes[order].sum(1).tolist()
-    found, first, cost, wide = [], 0, 0, (0, 0)
-    for place, (q, k) in enumerate(zip(queries, keys, strict=True)):
-        wider = (max(wide[0], q), max(wide[1], k))
-        joint = (place - first + 1) * wider[0] * wider[1]
-        if place > first and joint > cost + q * k + call:
+    found, first, cost, wide = [], 0, 0, (0, 0, 0)
+    for place, (p, e, c) in enumerate(sizes[order].tolist()):
+        own = (p + e + c) * (p + e)
+        wider = (max(wide[0], p), max(wide[1], e), max(wide[2], c))  # each kind is padded by itself
+        joint = (place - first + 1) * sum(wider) * (wider[0] + wider[1])
+        if place > first and joint > cost + own + call:
             found.append(order[first:place])
-            first, wider, joint = place, (q, k), q * k
+            first, wider, joint = place, (p, e, c), own
         cost, wide = joint, wider
     return [*found, order[first:]] if len(order) else found
 

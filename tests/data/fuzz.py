@@ -157,7 +157,7 @@ def fuzz(wanted: int, seed: int, keep: Path | None = None) -> dict[str, Any]:
 
         batch = 0
         while len(seen) < wanted:  # a fresh run for every few cases: later ones of a run are variations of each other
-            plan = settings(max_examples=FRESH, database=None, deadline=None, phases=[Phase.generate],
+            plan = settings(max_examples=FRESH, database=None, deadline=None, derandomize=False, phases=[Phase.generate],
                             suppress_health_check=list(HealthCheck))
             seeded(seed * 1_000_003 + batch)(plan(given(cases())(judge_new)))()
             batch += 1

@@ -52,7 +52,7 @@ def merge(frame):
     return merged
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
 def test_n_before_and_item_counts_equal_a_brute_force_loop(shop, events):
     # given a log with ties, unknown labels and durations that outlast later events (exact copies are duplicates, so sets here)

@@ -38,7 +38,7 @@ EVENTS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0,
                             st.sampled_from(["", "a", "b"])), max_size=40, unique_by=lambda e: e[:3])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
 def test_labels_in_time_equal_a_brute_force_loop(tmp_path, events):
     # given views, and purchases that come as events of their own up to days later

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recllm.evaluation.metrics import lists
 
-RELAXED = settings(deadline=None, max_examples=60)
+EXAMPLES = settings(max_examples=60)
 SEEDS = st.integers(0, 10_000)
 ITEMS, K = 9, 4
 
@@ -42,7 +42,7 @@ def same(left, right):
     np.testing.assert_allclose(left, right, atol=1e-12)
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS)
 def test_ndcg_equals_the_loop_over_positions(seed):
     items, gains, *_ = drawn(seed)
@@ -60,7 +60,7 @@ def test_ndcg_equals_the_loop_over_positions(seed):
     assert np.nanmax(found, initial=0) <= 1 + 1e-12
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS)
 def test_a_hit_is_a_hit_and_a_probability_of_one(seed):
     items, gains, *_ = drawn(seed)
@@ -77,7 +77,7 @@ def test_a_hit_is_a_hit_and_a_probability_of_one(seed):
         same(found, loop(items, lambda row, places: float(any(gains[row, i] for i in places))))
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS)
 def test_diversity_equals_the_loop_over_pairs(seed):
     items, _, vectors, _ = drawn(seed)
@@ -90,7 +90,7 @@ def test_diversity_equals_the_loop_over_pairs(seed):
          loop(items, lambda _, places: np.mean([apart(i, j) for i, j in combinations(places, 2)]) if len(places) > 1 else None))
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS)
 def test_novelty_and_popularity_equal_loops_over_items(seed):
     items, _, _, counts = drawn(seed)
@@ -102,7 +102,7 @@ def test_novelty_and_popularity_equal_loops_over_items(seed):
          loop(items, lambda _, places: sum(counts[i] for i in places) / len(places) / mean if places and mean else None))
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS)
 def test_coverage_counts_each_item_once_for_the_whole_and_for_a_resample(seed):
     items, *_ = drawn(seed)
@@ -115,7 +115,7 @@ def test_coverage_counts_each_item_once_for_the_whole_and_for_a_resample(seed):
     assert lists.coverage(items, ITEMS) == pytest.approx(statistic.resample(weights)[0])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SEEDS, st.integers(1, 3))
 def test_one_target_among_ties_counts_as_the_mean_over_all_ways_to_break_them(seed, k):
     # given rankings of five items with ties, one of them not ranked

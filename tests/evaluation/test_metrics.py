@@ -16,7 +16,6 @@ ROWS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3
 SMALL = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), min_size=1, max_size=6)
 SECONDS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60)
 
-RELAXED = settings(deadline=None)  # a busy machine is no failure
 
 
 def arrays(rows):
@@ -35,7 +34,6 @@ def mean_of_groups(y, p, groups, value, weigh=lambda rows: 1.0):
     return np.average([value(*cut) for cut in cuts], weights=[weigh(cut[0]) for cut in cuts]) if cuts else np.nan
 
 
-@RELAXED
 @given(ROWS)
 def test_per_user_auc_equals_a_loop_over_users(rows):
     # given rows with tied scores and users of one class
@@ -45,7 +43,6 @@ def test_per_user_auc_equals_a_loop_over_users(rows):
     assert same(metrics.gauc(y, p, users), mean_of_groups(y, p, users, roc_auc_score, weigh=len))
 
 
-@RELAXED
 @given(ROWS)
 def test_ndcg_equals_scikit_learn_request_by_request(rows):
     y, p, requests = arrays(rows)
@@ -59,7 +56,7 @@ def over_all_orders(y, p, value):
     return np.mean([value(y[order]) for order in orders])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SMALL, st.integers(1, 4))
 def test_ties_count_as_the_mean_over_all_ways_to_break_them(rows, k):
     # given one request with ties
@@ -88,7 +85,6 @@ def test_mrr_of_a_long_tie_is_the_expected_place_of_the_first_hit():
     assert metrics.mrr(y, np.ones(1009), requests) == pytest.approx(np.mean(expected))
 
 
-@RELAXED
 @given(SECONDS, st.sampled_from([3.0, np.inf]))
 def test_xauc_equals_the_loop_over_pairs(rows, clip):
     # given true and predicted seconds with ties in both
@@ -103,7 +99,6 @@ def test_xauc_equals_the_loop_over_pairs(rows, clip):
     assert same(metrics.xauc(y, p, clip), expected)
 
 
-@RELAXED
 @given(SECONDS, st.randoms(use_true_random=False))
 def test_no_metric_depends_on_the_order_of_the_rows(rows, random):
     # given rows with ties, and the same rows shuffled
@@ -121,7 +116,6 @@ def test_no_metric_depends_on_the_order_of_the_rows(rows, random):
         assert same(metric(y, p), metric(y[order], p[order])), metric.__name__
 
 
-@RELAXED
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=80))
 def test_calibration_bins_never_split_equal_predictions(steps):
     p = np.array(steps) / 30

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recllm.evaluation.revenue import BLIND, revenue, sentence, slate_revenue
 
-RELAXED = settings(deadline=None, max_examples=60)
+EXAMPLES = settings(max_examples=60)
 SEEDS = st.integers(0, 10_000)
 
 
@@ -21,7 +21,7 @@ def slates(seed, requests=12, slate=3):
     return request % 4, request, bid, rng.random(len(order)) * 0.9 + 0.05
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, st.sampled_from(["second", "first"]), st.sampled_from([0.0, 0.5]))
 def test_revenue_equals_the_loop_over_slates(seed, payment, floor):
     # given predictions that are not the truth
@@ -42,7 +42,7 @@ def test_revenue_equals_the_loop_over_slates(seed, payment, floor):
     np.testing.assert_allclose(slate_revenue(request, bid, p, p_true, {"payment": payment, "floor": floor}), expected, atol=1e-12)
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS)
 def test_nobody_earns_more_than_the_truth_at_the_first_price(seed):
     _, request, bid, p_true = slates(seed)

@@ -111,22 +111,31 @@ class EncoderContract:
         assert len(other["history"]) > 4
         for event in other["history"]:
             event |= {"device": "tv" if event.get("device") == "mobile" else "mobile", "temperature": 40}
-        # when each is read: what goes into the keys of the last layer, of profile and events in turn
+        # when each is read: the keys and values of the last layer
         states = []
-        last = attentions(recommender.engine.fast.body)[-1][1]
         for given in (request, other):
-            seen = []
-            hook = last.register_forward_hook(lambda module, inputs, out, seen=seen: seen.append(inputs[0].flatten(0, -2)))
             prepared = recommender.reader.read(given)
             recommender.engine.raw(prepared, np.array([0]))
-            hook.remove()
-            calls = LAYERS if self.shared > 1 else 1
-            states.append((seen[calls - 1], len(prepared.example.profile)))
+            states.append(torch.cat(prepared.past.read(LAYERS - 1, torch.float32), dim=1)[0].transpose(0, 1))
+            profile = len(prepared.example.profile)
         # then the profile's are equal, the events' are not
-        (before, profile), (after, _) = states
+        before, after = states
         assert profile > 4 and len(before) > profile
         torch.testing.assert_close(after[:profile], before[:profile], **LOGIT)
         assert (after[profile:] - before[profile:]).abs().max() > 1e-2
+
+    @torch.inference_mode()
+    def test_the_fused_body_equals_the_encoder_whatever_its_weights(self, made):
+        # given weights of which none is zero or one, biases and norms among them, in float64
+        model = copy.deepcopy(made.model).double()
+        for parameter in model.body.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+        batch = {n: v.double() if v.is_floating_point() else v for n, v in load(made.examples(TEST), np.arange(3)).inputs.items()}
+        # then it gives the same states, before and after the weights are changed in place
+        for _ in range(2):
+            torch.testing.assert_close(model.for_inference().states(batch)[0], model.states(batch)[0], atol=1e-10, rtol=1e-10)
+            for parameter in model.body.parameters():
+                parameter.mul_(1.1)
 
     # ---- the encoder as it was pretrained
 

@@ -14,7 +14,7 @@ from recllm.model.timeline_recllm import visible
 from tests.model.dense import dense_mask, dense_states
 
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
-MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def timeline(made, rng: np.random.Generator, events: int, candidates: int, whole: bool = False) -> Example:
@@ -61,7 +61,7 @@ def test_packed_timelines_equal_dense_ones(made, sizes, seed):
 def test_a_prefix_and_what_comes_after_it_equal_dense_ones(made, events, candidates, cut, seed, whole):
     example = timeline(made, np.random.default_rng(seed), events, candidates, whole)
     expected = dense_states(made.model, made.processor, example)[len(example.profile) + events :]
-    model, cut = made.model.merged(), min(cut, events)
+    model, cut = made.model.for_inference(), min(cut, events)
 
     def part(begin: int, end: int, own: int) -> dict[str, torch.Tensor]:
         return made.processor.collate([example.part(np.arange(begin, end), own)])
@@ -91,7 +91,7 @@ def test_a_prefix_and_what_comes_after_it_equal_dense_ones(made, events, candida
 def test_a_thousand_candidates_in_blocks_equal_dense_ones(made):
     example = timeline(made, np.random.default_rng(3), 20, 1000, whole=True)
     expected = dense_states(made.model, made.processor, example)[-1001:]
-    model = made.model.merged()
+    model = made.model.for_inference()
     prefix = model.prefix(made.processor.collate([example.part(np.arange(20), 20)]))
     found = [model.after(prefix, made.processor.collate([example.part(block, 0)])) for block in np.array_split(np.arange(20, 1021), 7)]
     torch.testing.assert_close(torch.cat(found), expected, **CLOSE)

@@ -11,7 +11,7 @@ from recllm.model.catalogue_recllm import ARRAYS, ItemCounts, ItemTable
 from recllm.model.errors_recllm import ReleaseError
 from recllm.model.timeline_recllm import DAY
 
-RELAXED = settings(deadline=None, max_examples=60)
+EXAMPLES = settings(max_examples=60)
 
 
 def table(seed: int, count: int, name: str = "i") -> ItemTable:
@@ -22,7 +22,7 @@ def table(seed: int, count: int, name: str = "i") -> ItemTable:
                      rng.random((count, 5)).astype(np.float32))  # fmt: skip
 
 
-@RELAXED
+@EXAMPLES
 @given(st.integers(0, 1000), st.integers(0, 6), st.integers(1, 3))
 def test_stacked_tables_read_as_one(seed, count, more):
     # given
@@ -83,7 +83,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ItemTable.load(tmp_path / "catalogue.safetensors", tmp_path / "catalogue.jsonl")
 
 
-@RELAXED
+@EXAMPLES
 @given(st.integers(0, 1000), st.integers(0, 30))
 def test_item_counts_of_lately_are_what_was_added_in_that_time(seed, booked):
     # given cumulative sums of some items, by hour

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from recllm.model.lists_recllm import arrange
 from recllm.model.strategy_recllm import ranked
 
-RELAXED = settings(deadline=None, max_examples=60)  # a busy machine is no failure
+EXAMPLES = settings(max_examples=60)
 SEEDS = st.integers(0, 10_000)
 SIZES = st.integers(1, 12)
 AUCTION = {"strategy": "expected_value", "outcome": "click", "value": "bid"}
@@ -37,7 +37,7 @@ def listed(chosen, candidates, top_k):
     return ranked(chosen, predictions, value, "click", top_k, groups, contents)
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, SIZES, st.integers(0, 14))
 def test_a_list_is_never_longer_than_asked_and_names_nobody_twice(seed, count, top_k):
     found = listed(all_settings(seed), drawn(seed, count), top_k)
@@ -45,7 +45,7 @@ def test_a_list_is_never_longer_than_asked_and_names_nobody_twice(seed, count, t
     assert len(set(found.places)) == len(found.places) == len(found.score)
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, SIZES)
 def test_a_cap_is_never_exceeded_in_any_value_of_a_list_field(seed, count):
     # given random other settings and a cap
@@ -62,7 +62,7 @@ def test_a_cap_is_never_exceeded_in_any_value_of_a_list_field(seed, count):
         assert full or candidates[1][place] < floor
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, SIZES, st.integers(1, 12))
 def test_diversity_0_is_the_plain_order(seed, count, top_k):
     candidates = drawn(seed, count)
@@ -76,7 +76,7 @@ def test_equal_candidates_stay_in_the_order_given():
     assert arrange(np.array([1.0, 2.0, 2.0, 1.0]), 4).places.tolist() == [1, 2, 0, 3]
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, st.integers(0, 25), st.integers(0, 14), st.booleans(), st.booleans())
 def test_an_order_by_score_is_what_taking_the_best_again_and_again_gives(seed, count, top_k, capped, tiers):
     # given candidates of few different scores
@@ -99,7 +99,7 @@ def test_an_order_by_score_is_what_taking_the_best_again_and_again_gives(seed, c
     assert (found.places.tolist(), found.needed.tolist()) == (places, needed)
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, SIZES)
 def test_a_list_does_not_depend_on_the_order_of_the_candidates(seed, count):
     # given candidates, and the same ones shuffled
@@ -117,7 +117,7 @@ def test_a_list_does_not_depend_on_the_order_of_the_candidates(seed, count):
         np.testing.assert_allclose(found.price, again.price, atol=1e-9)
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, SIZES, st.sampled_from([0.1, 0.5, 0.9]))
 def test_diversity_takes_the_greatest_marginal_relevance_at_every_place(seed, count, diversity):
     # given the loop of Carbonell and Goldstein's formula over scores scaled to [0, 1]
@@ -137,7 +137,7 @@ def test_diversity_1_starts_with_the_best_and_goes_on_with_the_most_different():
     assert arrange(np.array([0.8, 0.9, 0.1]), 3, diversity=1.0, contents=contents).places.tolist() == [1, 2, 0]
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, SIZES)
 def test_whoever_is_below_a_threshold_comes_behind_all_others(seed, count):
     candidates = drawn(seed, count)
@@ -148,7 +148,7 @@ def test_whoever_is_below_a_threshold_comes_behind_all_others(seed, count):
         assert (np.diff(part) <= 0).all()
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, SIZES)
 def test_a_price_lies_between_floor_and_bid(seed, count):
     candidates = drawn(seed, count)
@@ -160,7 +160,7 @@ def test_a_price_lies_between_floor_and_bid(seed, count):
     assert first.places.tolist() == found.places.tolist() and (first.price == bid).all()
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, SIZES, st.integers(1, 5))
 def test_the_second_price_is_the_next_score_over_the_own_probability(seed, count, top_k):
     # given an auction and nothing else
@@ -175,7 +175,7 @@ def test_the_second_price_is_the_next_score_over_the_own_probability(seed, count
     np.testing.assert_allclose(found.price, expected[:top_k], rtol=1e-12)
 
 
-@RELAXED
+@EXAMPLES
 @given(SEEDS, st.integers(2, 8), st.sampled_from([0.0, 0.4]))
 def test_a_second_price_is_the_least_bid_that_keeps_the_place(seed, count, diversity):
     # given any composition; the scale of diversity is that of the request, so its ends must not move: the best and worst stay as they are

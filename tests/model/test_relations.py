@@ -21,7 +21,7 @@ def plain(pairs, moment):
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pairs=edges, user=st.integers(0, PEOPLE - 1), moment=st.integers(0, 10))
 def test_paths_equal_plain_sets(pairs, user, moment):
     # given relations between people and to groups, each with its first moment

@@ -11,7 +11,7 @@ from recllm.model.timeline_recllm import log_odds
 from recllm.recommend.build import recommender_of
 
 START = 1_700_000_000
-RELAXED = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
-@RELAXED
+@EXAMPLES
 @given(st.integers(0, 10_000))
 def test_candidates_that_share_a_moment_are_what_they_are_when_each_is_encoded(recommender, seed):
     request = drawn(seed, recommender.processor.rows.items.ids)
@@ -76,7 +76,7 @@ def test_candidates_that_share_a_moment_are_what_they_are_when_each_is_encoded(r
     assert all(prepared.items.fields[row]["title"].startswith("Film") for row in new)
 
 
-@RELAXED
+@EXAMPLES
 @given(st.integers(0, 10_000))
 def test_parts_of_the_whole_catalogue_are_those_of_all_of_it_built(recommender, seed):
     # given a request for the catalogue, and one that names all of it
@@ -92,7 +92,7 @@ def test_parts_of_the_whole_catalogue_are_those_of_all_of_it_built(recommender, 
         assert_same(whole.example.part(tokens, events), named.example.part(tokens, events))
 
 
-@RELAXED
+@EXAMPLES
 @given(st.integers(0, 10_000))
 def test_category_counters_equal_a_loop_over_events(recommender, seed):
     # given rows that see different numbers of events

@@ -12,7 +12,7 @@ from recllm.model.lists_recllm import best
 from recllm.model.retrieval_recllm import Contents
 from recllm.recommend.build import recommender_of
 
-RELAXED = settings(deadline=None, max_examples=100)
+EXAMPLES = settings(max_examples=100)
 SCORES = st.lists(st.sampled_from([0.0, -0.0, 0.25, 0.5, 1.0, np.inf, -np.inf, np.nan]), max_size=30)
 REQUEST = {"context": {"time": 1700090000}, "history": [{"item_id": "i1", "time": 1700000000, "click": 1}]}
 
@@ -35,14 +35,14 @@ def drawn(seed: int, count: int) -> tuple[np.ndarray, torch.Tensor]:
     return vector.astype(np.float32), normalize(torch.from_numpy(rng.normal(size=8).astype(np.float32)), dim=-1)
 
 
-@RELAXED
+@EXAMPLES
 @given(SCORES, st.integers(0, 32))
 def test_the_best_are_those_of_a_stable_sort(score, count):
     score = np.array(score, dtype=float)
     assert best(score, count).tolist() == sorted(np.argsort(-score, kind="stable")[:count].tolist())
 
 
-@RELAXED
+@EXAMPLES
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(0, 20), st.booleans())
 def test_the_nearest_are_those_of_a_sort_in_double_precision(seed, size, count, few):
     # given a catalogue, and all of it or a small part that may be listed
@@ -59,7 +59,7 @@ def test_the_nearest_are_those_of_a_sort_in_double_precision(seed, size, count, 
     assert (cosine == exact[places]).all()
 
 
-@RELAXED
+@EXAMPLES
 @given(st.integers(0, 10_000), st.integers(2, 60))
 def test_a_cosine_depends_on_no_other_item_and_equal_items_tie(seed, size):
     vector, query = drawn(seed, size)

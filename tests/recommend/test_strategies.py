@@ -40,7 +40,7 @@ class FakeLog:
         return self.times
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 25))
 def test_the_first_row_of_each_user_and_day_is_taken_and_of_too_many_a_seeded_choice(seed, most):
     log = FakeLog(seed)

@@ -9,7 +9,7 @@ from recllm.feed.split import imbalance, shares
 from tests.training.processes import typical_sizes
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.integers(1, 500), max_size=60), st.integers(1, 9))
 def test_every_example_is_in_exactly_one_share(tokens, ranks):
     tokens = np.array(tokens, dtype=np.int64)
