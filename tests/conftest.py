@@ -28,6 +28,13 @@ SCHEMA: dict[str, Any] = {
 HEADER = "user_id,item_id,ts,request_id,device,place,temperature,click,purchase,duration"
 
 
+LONGEST_FIRST = ("test_survival.py", "test_append.py", "test_quality.py", "test_processes.py")  # or one worker ends minutes after the other
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST_FIRST)
+
+
 @pytest.fixture(autouse=True)
 def _runs(tmp_path, monkeypatch):
     """Everything a test makes lies in its own folder."""

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from recllm.feed.batches import load, plan
 from recllm.feed.examples import Examples
+from recllm.model.modeling_recllm import RecllmModel
 
 
 @dataclass
@@ -25,18 +25,18 @@ class Scores:
     sampled: np.ndarray  # (n,) bool
 
 
-def score(model: nn.Module, examples: Examples, budget: int, device: torch.device, rank: int = 0, ranks: int = 1,
+def score(model: RecllmModel, examples: Examples, budget: int, device: torch.device, rank: int = 0, ranks: int = 1,
           progress: bool = True) -> Scores:
     """Run the model over this process's share of a split's examples (every `ranks`-th one), without gradients."""
     was_training = model.training
-    model.eval()
+    fast = model.eval().for_inference()
     mine = np.arange(len(examples))[rank::ranks]
     parts: dict[int, dict[str, torch.Tensor]] = {}
     batches = plan(examples.sizes[mine], budget, None) if len(mine) else []
     with torch.inference_mode():
         for batch in tqdm(batches, desc="scoring", delay=2, leave=False, disable=not progress or rank > 0):
             loaded = load(examples, mine[batch]).to(device)
-            out = model(**loaded.inputs)
+            out = fast(**loaded.inputs)
             raw = {n: v.float().cpu() for n, v in out.items() if n not in ("query", "content")}
             begins = np.cumsum(examples.sizes[mine[batch], 2]) - examples.sizes[mine[batch], 2]
             for begin, index in zip(begins.tolist(), mine[batch].tolist(), strict=True):

@@ -54,11 +54,11 @@ class Done(Exception):
 
 
 class Layout(ABC):
-    """Who reads whom in one call of the encoder. Keys and values of its first `own` tokens are read. Layers are told apart by call
-    order (ALBERT shares one module)."""
+    """Who reads whom in one call of the encoder. Keys and values of its first `own` tokens are read; of its first `skip` tokens nobody
+    reads a state above the last layer. Layers are told apart by call order (ALBERT shares one module)."""
 
-    def __init__(self, own: int) -> None:
-        self.own, self.calls = own, 0
+    def __init__(self, own: int, skip: int = 0) -> None:
+        self.own, self.skip, self.calls = own, skip, 0
 
     @abstractmethod
     def mix(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: Any) -> torch.Tensor:
@@ -95,9 +95,9 @@ class Packed(Layout):
     Only inside of the attention examples of like sizes are laid side by side (`parts_of`), each against its own keys.
     """
 
-    def __init__(self, sizes: torch.Tensor, n: torch.Tensor) -> None:
+    def __init__(self, sizes: torch.Tensor, n: torch.Tensor, skip: int = 0) -> None:
         """`sizes` (B, 3) on the CPU: tokens of each example's profile, events, candidates. `n` (E + C,): events that each sees."""
-        super().__init__(int(sizes[:, :2].sum()))
+        super().__init__(int(sizes[:, :2].sum()), skip)
         self.seen = torch.cat([n.new_zeros(int(sizes[:, 0].sum())), n])
         self.parts, back = parts_of(sizes.numpy(), n.device.type)
         self.places = [(torch.from_numpy(p.query).to(n.device), torch.from_numpy(p.key).to(n.device)) for p in self.parts]
@@ -127,7 +127,7 @@ class Growing(Layout):
     Without any nobody reads a state."""
 
     def __init__(self, prefix: Prefix, own: int, mask: torch.Tensor | None) -> None:
-        super().__init__(own)
+        super().__init__(own, own)
         self.prefix, self.mask = prefix, mask
 
     def mix(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: Any) -> torch.Tensor:

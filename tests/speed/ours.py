@@ -61,7 +61,7 @@ class Ours:
         self.data, self.device, self.user, self.dtype = data, device, user, precision(device)
         config = config_of(data, encoder, layers)
         self.trained = self._model(config, encoder)
-        self.served = self._model(config, encoder).for_inference()
+        self.served = self._model(config, encoder).eval().for_inference()
         self.trained.train()
         own = [p for p in self.trained.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(own, lr=1e-4, fused=device.type == "cuda")
