@@ -43,7 +43,7 @@ class Recommender(Released):
         super().__init__(model, processor)
         self.engine = Engine(model, processor.rows, cache)
         self.reader = RequestReader(processor.rows, processor.tokenize, self.encode)
-        self.contents = Contents(processor.rows.items, self._content)
+        self.contents = Contents(processor.rows.items, self._content, model.version)
 
     # ---- text and catalogue
 

@@ -1,6 +1,7 @@
 """Retrieval: the contents of the catalogue, kept once as unit vectors, and which of its items are nearest to a request's query."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,29 +13,31 @@ AT_ONCE = 16_384  # rows that are made, or multiplied in double precision, at a 
 
 
 class Contents:
-    """Contents (I, W) of a catalogue's items, float32 of length one, made on first use where `content` makes them.
+    """Contents (I, W) of a catalogue's items, float32 of length one, made on first use where `content` makes them, and anew when `version`
+    changes.
 
-    `content(vector (n, V), id_row (n,))` -> (n, W) is the model's, see `TokenEncoder.content`. Rows from I on are items that came with a
-    request: their contents are made for it. Cosines are told in double precision and row by row, so that one depends neither on which
-    others are asked for nor on their order, and items of equal contents tie.
+    `content(vector (n, V), id_row (n,))` -> (n, W) is the model's, see `TokenEncoder.content`; so is `version()`. Rows from I on are items
+    that came with a request: their contents are made for it. Cosines are told in double precision and row by row, so that one depends
+    neither on which others are asked for nor on their order, and items of equal contents tie.
     """
 
-    def __init__(self, items: ItemTable, content: Callable[[np.ndarray, np.ndarray], torch.Tensor]) -> None:
-        self.items, self.content = items, content
-        self.kept: torch.Tensor | None = None
+    def __init__(self, items: ItemTable, content: Callable[[np.ndarray, np.ndarray], torch.Tensor], version: Callable[[], Any]) -> None:
+        self.items, self.content, self.version = items, content, version
+        self.kept: tuple[Any, torch.Tensor] | None = None
 
     def whole(self) -> torch.Tensor:
         """(I, W) of the whole catalogue, without a second copy of it on the way."""
-        if self.kept is None:
+        version = self.version()
+        if self.kept is None or self.kept[0] != version:
             vector, id_row = self.items.vector, self.items.id_row
             first = self.content(vector[:AT_ONCE], id_row[:AT_ONCE])
-            kept = first.new_empty((len(vector), first.shape[1]))
-            kept[:AT_ONCE] = first
+            made = first.new_empty((len(vector), first.shape[1]))
+            made[:AT_ONCE] = first
             for begin in range(AT_ONCE, len(vector), AT_ONCE):
                 part = slice(begin, begin + AT_ONCE)
-                kept[part] = self.content(vector[part], id_row[part])
-            self.kept = kept
-        return self.kept
+                made[part] = self.content(vector[part], id_row[part])
+            self.kept = (version, made)
+        return self.kept[1]
 
     def of(self, items: ItemTable, rows: np.ndarray) -> torch.Tensor:
         """(c, W) of rows (c,) of a request's items."""

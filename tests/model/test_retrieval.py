@@ -1,5 +1,8 @@
 """Which items are nearest: the same as by sorting the whole catalogue in double precision, ties included."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +27,7 @@ def items_of(vector: np.ndarray) -> ItemTable:
 
 
 def contents_of(vector: np.ndarray) -> Contents:
-    return Contents(items_of(vector), lambda v, _: normalize(torch.from_numpy(v), dim=-1))
+    return Contents(items_of(vector), lambda v, _: normalize(torch.from_numpy(v), dim=-1), lambda: 0)
 
 
 def drawn(seed: int, count: int) -> tuple[np.ndarray, torch.Tensor]:
@@ -113,6 +116,18 @@ def test_a_pool_is_what_sorting_the_whole_catalogue_gives(recommender, related, 
         # then
         assert pool.places.tolist() == eligible[chosen].tolist()
         assert pool.near is None or np.abs(pool.near - near[chosen]).max(initial=0) < 1e-12
+
+
+def test_contents_are_made_anew_when_a_weight_changes(made):
+    # given a recommender that has answered, whose model goes on training
+    recommender = recommender_of(replace(made, model=copy.deepcopy(made.model)))
+    before = recommender.contents.whole()
+    assert recommender.contents.whole() is before
+    with torch.no_grad():
+        recommender.model.tokens.project.weight.mul_(-1)
+    # then its catalogue is that of the new weights
+    fresh = recommender_of(replace(made, model=recommender.model))
+    assert torch.equal(recommender.contents.whole(), fresh.contents.whole()) and not torch.allclose(fresh.contents.whole(), before)
 
 
 def test_what_was_seen_is_left_out_by_its_row(recommender):
