@@ -60,8 +60,8 @@ class Layer(NamedTuple):
 
 
 class FusedBody(nn.Module):
-    """What `encoder(inputs_embeds=..., position_ids=..., layout=...)` gives, for one row and without gradients. Layers hold copies of the
-    encoder's weights as they were; a module like any other otherwise."""
+    """What `encoder(inputs_embeds=..., position_ids=..., layout=...)` gives, for one row, without gradients and in the weights' precision.
+    Layers hold copies of the encoder's weights as they were, which are no parameters: make it anew where the encoder moves or changes."""
 
     @torch.no_grad()
     def __init__(self, encoder: PreTrainedModel) -> None:
@@ -71,7 +71,7 @@ class FusedBody(nn.Module):
         self.heads: int = encoder.config.num_attention_heads
         self.act = ACT2FN[getattr(encoder.config, row.own.get("hidden_act", "hidden_act"))]
         self.positions: nn.Embedding = embeddings.position_embeddings
-        self.kind: torch.Tensor | None = embeddings.token_type_embeddings.weight[0] if row.types else None
+        self.kind: torch.Tensor | None = embeddings.token_type_embeddings.weight[0].clone() if row.types else None
         into = [parts.out.bias for parts in layers]  # what is added on the way into each layer
         projection = dict(encoder.named_modules()).get(row.project) if row.project else None
         self.norm = _norm(embeddings.LayerNorm, into[0] if projection is None else 0.0)
@@ -84,17 +84,18 @@ class FusedBody(nn.Module):
     def forward(self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, layout: Any, **_: Any) -> BaseModelOutput:
         """`inputs_embeds` (1, N, W), `position_ids` (1, N) -> `last_hidden_state` (1, N - skip, W), without the states that the layout
         skips."""
-        states = inputs_embeds[0] + self.positions(position_ids[0])
-        states = self.norm(states if self.kind is None else states.add_(self.kind))
-        if self.project is not None:
-            states = self.project(states)
-        for layer in self.layers:
-            mixed = self._attend(layer, states, layout)
-            if layer is self.layers[-1]:
-                states, mixed = states[layout.skip :], mixed[layout.skip :]
-            inner = layer.norm1(states.addmm_(mixed, layer.out))
-            states = layer.norm2(inner.addmm_(self.act(layer.up(inner)), layer.down))
-        return BaseModelOutput(last_hidden_state=states[None])
+        with torch.autocast(inputs_embeds.device.type, enabled=False):  # what is written in place keeps its precision
+            states = self.positions(position_ids[0]).add_(inputs_embeds[0])
+            states = self.norm(states if self.kind is None else states.add_(self.kind))
+            if self.project is not None:
+                states = self.project(states)
+            for layer in self.layers:
+                mixed = self._attend(layer, states, layout)
+                if layer is self.layers[-1]:
+                    states, mixed = states[layout.skip :], mixed[layout.skip :]
+                inner = layer.norm1(states.addmm_(mixed, layer.out))
+                states = layer.norm2(inner.addmm_(self.act(layer.up(inner)), layer.down))
+            return BaseModelOutput(last_hidden_state=states[None])
 
     def _attend(self, layer: Layer, states: torch.Tensor, layout: Any) -> torch.Tensor:
         """(N, W) mixed values; keys and values are those of the tokens that the layout reads."""
@@ -119,4 +120,4 @@ def _linear(module: nn.Module) -> Linear:
 
 
 def _norm(module: Any, added: Any) -> Norm:
-    return Norm(module.weight, module.bias + added, module.eps)
+    return Norm(module.weight.clone(), module.bias + added, module.eps)

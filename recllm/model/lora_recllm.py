@@ -23,7 +23,8 @@ def merge_layers(module: Module) -> Module:
 
 def merged(encoder: Encoder) -> Encoder:
     """`merge_layers` of an encoder that reads timelines: the plain layers project what is read and no more, as the adapted ones did."""
-    skip_unread(merge_layers(encoder))
+    if any(hasattr(layer, "get_base_layer") for layer in encoder.modules()):
+        skip_unread(merge_layers(encoder))
     return encoder
 
 

@@ -86,13 +86,19 @@ class RecllmModel(PreTrainedModel):
     # ---- for inference
 
     def version(self) -> tuple[Any, ...]:
-        """What changes whenever a weight is changed in place, by a step of training or by loading, or the model moves."""
-        return sum(weight._version for weight in self.parameters()), str(self.device), str(self.dtype)
+        """What changes whenever a weight is changed in place or replaced, by a step of training or by loading, or the model moves.
+
+        A write past autograd into a weight's memory (`weight.data.add_`) goes unseen: `torch.autograd.graph.increment_version` tells of it.
+        """
+        weights = list(self.parameters())
+        changes = sum(0 if weight.is_inference() else weight._version for weight in weights)
+        return changes, hash(tuple(weight.data_ptr() for weight in weights)), str(self.device), str(self.dtype)
 
     def for_inference(self) -> "RecllmModel":
         """This model with its body fused, its adapters added into copies of the weights as they are now; put it in evaluation mode first.
-        Everything else is shared."""
+        Everything else is shared. It computes in its weights' precision, whatever Accelerate has made of this one's forward."""
         fast = copy.copy(self)
+        fast.__dict__.pop("forward", None)  # bound to the other body by `prepare_model`
         fast._modules = {**self._modules, "body": FusedBody(self.body)}
         return fast
 

@@ -1,11 +1,11 @@
 """A model and its processor as one recommender: predictions for requests, and ranked lists."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
 from .engine_recllm import Engine
 from .errors_recllm import RequestError
@@ -18,6 +18,8 @@ from .requests_recllm import Prepared, RequestReader
 from .retrieval_recllm import Contents
 from .settings_recllm import call_settings
 from .strategy_recllm import NEARNESS, Ranking, ranked
+
+TEXTS = 4_096  # vectors of texts that are kept: 6 MB at MiniLM's width
 
 
 @dataclass
@@ -43,25 +45,25 @@ class Recommender(Released):
         super().__init__(model, processor)
         self.engine = Engine(model, processor.rows, cache)
         self.reader = RequestReader(processor.rows, processor.tokenize, self.encode)
-        self.contents = Contents(processor.rows.items, self._content, model.version)
+        self.contents = Contents(processor.rows.items, self.engine.content, model.version)
+        self.read: dict[tuple[Hashable, str], np.ndarray] = {}  # vectors of the texts of the last requests, by version
 
     # ---- text and catalogue
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """Item texts (n) -> vectors (n, W); an empty text is the zero vector."""
-        vectors = np.zeros((len(texts), self.model.config.encoder["hidden_size"]), dtype=np.float32)
-        rows = [i for i, text in enumerate(texts) if text]
-        if rows:
-            batch = self.processor.batch_texts([texts[i] for i in rows], self.model.config.text_tokens)
+        """Item and context texts (n) -> vectors (n, W); an empty text is the zero vector. A text that was read before, lately and by the
+        same weights, has the same vector to the bit, whatever it is asked with: kept prefixes go by that."""
+        version = self.engine.current()[0]
+        found = {text: vector for text in set(texts) if (vector := self.read.get((version, text))) is not None}
+        if new := sorted({text for text in texts if text} - found.keys()):
+            batch = self.processor.batch_texts(new, self.model.config.text_tokens)
             with torch.inference_mode():
-                found = self.model.encode_text(batch["input_ids"].to(self.model.device), batch["attention_mask"].to(self.model.device))
-            vectors[rows] = found.float().cpu().numpy()
-        return vectors
-
-    def _content(self, vector: np.ndarray, id_row: np.ndarray) -> torch.Tensor:
-        device = self.model.device
-        with torch.inference_mode():
-            return normalize(self.model.tokens.content(torch.from_numpy(vector).to(device), torch.from_numpy(id_row).to(device)), dim=-1)
+                vectors = self.model.encode_text(batch["input_ids"].to(self.model.device), batch["attention_mask"].to(self.model.device))
+            found |= dict(zip(new, vectors.float().cpu().numpy(), strict=True))
+            self.read = {**self.read, **{(version, text): found[text] for text in new}}
+            self.read = dict(list(self.read.items())[-TEXTS:])
+        nothing = np.zeros(self.model.config.encoder["hidden_size"], dtype=np.float32)
+        return np.stack([found.get(text, nothing) for text in texts]) if texts else np.zeros((0, len(nothing)), dtype=np.float32)
 
     # ---- predictions
 
@@ -71,7 +73,7 @@ class Recommender(Released):
         prepared = [self._read(request, place) for place, request in enumerate(requests)]
         found = []
         for p in prepared:
-            found.append({"item_id": list(p.ids), **(self._score(p, np.arange(len(p.ids))) if p.ids else {})})
+            found.append({"item_id": list(p.ids), **self._score(p, np.arange(len(p.ids)))})
             p.past = None  # megabytes a request, of which there may be thousands
         return found
 
@@ -173,8 +175,11 @@ class Recommender(Released):
         return self.engine.query(self._read({**request, "candidates": []} if isinstance(request, dict) else request, 0)).cpu().numpy()
 
     def item_vectors(self) -> np.ndarray:
-        """The catalogue as retrieval sees it: (I, W) float32 of length one, in the order of the catalogue's ids."""
-        return self.contents.whole().cpu().numpy()
+        """The catalogue as retrieval sees it: (I, W) float32 of length one, in the order of the catalogue's ids; read-only, as retrieval
+        goes on reading it."""
+        found = self.contents.whole().cpu().numpy()
+        found.flags.writeable = False
+        return found
 
     def _values(self, prepared: Prepared, places: np.ndarray, name: str | None, otherwise: float) -> np.ndarray:
         """What each candidate is worth (c,): the `value` that came with it, else its value field, NaN where that is not known, and

@@ -16,7 +16,7 @@ class Contents:
     """Contents (I, W) of a catalogue's items, float32 of length one, made on first use where `content` makes them, and anew when `version`
     changes.
 
-    `content(vector (n, V), id_row (n,))` -> (n, W) is the model's, see `TokenEncoder.content`; so is `version()`. Rows from I on are items
+    `content(vector (n, V), id_row (n,))` -> (n, W) is the engine's, `version()` the model's. Rows from I on are items
     that came with a request: their contents are made for it. Cosines are told in double precision and row by row, so that one depends
     neither on which others are asked for nor on their order, and items of equal contents tie.
     """

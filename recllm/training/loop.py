@@ -111,6 +111,7 @@ class Trainer:
         losses, norm, stop = self.stepping.gradients(shares, progress.step, self.stop.asked())
         check_step(self.folder, losses, norm, progress, self.settings.spike, self.train, batch, write=self.accelerator.is_main_process)
         self.optimizer.step()
+        torch.autograd.graph.increment_version(self.stepping.parameters)  # the fused optimizer writes past autograd; `version` counts
         self.optimizer.zero_grad(set_to_none=True)
         progress.add(losses)
         self.record.step(sum(losses), int(self.impressions[batch].sum()), spent)

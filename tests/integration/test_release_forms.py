@@ -10,12 +10,14 @@ from transformers import AutoModel
 
 import recllm
 from recllm.errors import TrainingError
+from recllm.feed.batches import load
 from recllm.model.errors_recllm import ReleaseError
-from recllm.model.forms_recllm import FORMS, adapter_state, encoder_hash, encoder_state, find_encoder, package_folder
+from recllm.model.forms_recllm import FORMS, adapter_state, encoder_hash, encoder_state, find_encoder, merge, package_folder
 from recllm.model.manifest_recllm import ReleaseFiles, write_manifest
 from recllm.model.modeling_recllm import RecllmModel
 from recllm.recommend.build import recommender_of
 from recllm.training.continued import start_from
+from recllm.training.setup import TEST
 from tests.strangers import run_stranger
 
 REQUESTS = [
@@ -121,6 +123,14 @@ def test_each_form_can_be_loaded_and_written_again_as_any_other(folders, recomme
     assert np.array_equal(scores(recllm.Recommender.from_pretrained(full, base_encoder=tiny_encoder)), scores(recommender))
     assert json.loads((full / "config.json").read_text()) == json.loads((folders["adapter"] / "config.json").read_text())
     assert str(folders["full"].parent) not in (full / "config.json").read_text()
+
+
+@torch.inference_mode()
+def test_a_merged_model_is_merged_already(made):
+    batch = load(made.examples(TEST), np.arange(2)).inputs
+    once = merge(made.model)
+    assert torch.equal(merge(once)(**batch)["click"], once(**batch)["click"])
+    torch.testing.assert_close(once(**batch)["click"], made.model(**batch)["click"], atol=1e-5, rtol=0)
 
 
 def test_plain_peft_loads_the_adapters_of_the_body(folders, made, tiny_encoder):

@@ -58,8 +58,8 @@ def test_nearness_is_a_weight_like_any_other(recommender, request_of):
 
 def test_the_prefix_of_a_request_is_made_once(recommender, request_of, monkeypatch):
     # given a list that goes by retrieval, scores, nearness and diversity
-    made, calls = recommender.engine.fast.open, []
-    monkeypatch.setattr(recommender.engine.fast, "open", lambda batch: calls.append(1) or made(batch))
+    made, calls = recommender.engine.made[1].open, []
+    monkeypatch.setattr(recommender.engine.made[1], "open", lambda batch: calls.append(1) or made(batch))
     recommender.recommend({**request_of, "relations": []}, top_k=3, retrieve=5, diversity=0.2, weights={"click": 1.0, "nearness": 1.0})
     # then the model ran over its profile and events once
     assert len(calls) == 1

@@ -1,9 +1,11 @@
 """Every fast path against the plain one of `dense`: packed, prefix and candidates, a prefix that grows, blocks, merged adapters."""
 
+import copy
 import threading
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -141,7 +143,40 @@ def test_every_token_asks_once_and_its_keys_are_those_of_its_example(sizes, devi
 
 
 @torch.inference_mode()
-def test_candidates_keys_and_values_are_not_computed(made):
+def test_the_fused_body_computes_what_is_read_and_no_more(made, monkeypatch):
+    # given a timeline of 6 events and 5 candidates, and the sizes of all products of the body
+    example = timeline(made, np.random.default_rng(1), 6, 5)
+    batch, model, rows = made.processor.collate([example]), made.model.for_inference(), []
+    own, product = len(example.profile) + 6, torch.addmm
+    total = own + example.size - example.events
+    monkeypatch.setattr(torch, "addmm", lambda bias, x, weight: rows.append(len(x)) or product(bias, x, weight))
+    model(**batch)
+    # then keys and values are those of profile and events, and above the last layer's attention there are candidates only
+    assert rows == [own, total, total] * (model.config.layers - 1) + [own, total, total - own]  # keys and values, queries, feed-forward
+
+
+@torch.inference_mode()
+def test_the_fused_body_is_a_copy_in_the_weights_precision(made):
+    example = timeline(made, np.random.default_rng(2), 6, 5)
+    batch, source = made.processor.collate([example]), copy.deepcopy(made.model)
+    model = source.for_inference()
+    expected = model(**batch)["click"]
+    # whatever autocast its caller is in
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.states(batch)[0].dtype == torch.float32
+    # and whatever Accelerate made of the model's own forward
+    wrapped = copy.deepcopy(made.model)
+    Accelerator(mixed_precision="bf16", cpu=True).prepare_model(wrapped, evaluation_mode=True)
+    assert "forward" in vars(wrapped)
+    torch.testing.assert_close(wrapped.for_inference()(**batch)["click"], expected, **CLOSE)
+    # it stays what it was when the encoder's layers change
+    for parameter in source.body.encoder.parameters():
+        parameter.mul_(1.5)
+    assert torch.equal(model(**batch)["click"], expected)
+
+
+@torch.inference_mode()
+def test_candidates_keys_and_values_are_not_computed_in_training(made):
     example = timeline(made, np.random.default_rng(1), 6, 5)
     seen, hooks = [], []
     for name, module in made.model.body.named_modules():

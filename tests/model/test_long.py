@@ -93,7 +93,7 @@ def test_a_prefix_that_crosses_into_the_next_window_is_made_anew(world, monkeypa
     recommender, raw = recommender_of(world), RawRequests(world.log, world.processor)
     endless = int(np.flatnonzero(np.array(world.log.users) == "endless")[0])
     first, made, grown = int(world.log.first[endless]), [], []
-    model = recommender.engine.fast
+    model = recommender.engine.made[1]
     opened, extend = type(model).open, type(model).extend
     monkeypatch.setattr(type(model), "open", lambda self, batch: made.append(1) or opened(self, batch))
     monkeypatch.setattr(type(model), "extend", lambda self, before, batch: grown.append(1) or extend(self, before, batch))

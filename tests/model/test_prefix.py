@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,7 +43,9 @@ def test_the_least_recently_used_is_forgotten_and_bytes_stay_in_bounds():
 
 
 def test_forks_share_their_bytes_until_they_part():
-    cache, begun = PrefixCache(), entry(5)
+    # given a prefix with room behind it
+    cache, begun = PrefixCache(), Kept(entry(4).prefix.grown(1), {"item": np.arange(5)})
+    assert begun.prefix.buffer.made.shape[4] > begun.prefix.length == 6
     cache.put("a", begun)
     before = cache.bytes
     cache.fork("a", "b")
@@ -53,7 +56,7 @@ def test_forks_share_their_bytes_until_they_part():
         prefix.write(0, 6, torch.full((1, 1, 1, 4), value), torch.full((1, 1, 1, 4), value))
     # then neither sees what the other appended, and a third append to the first needs no copy
     assert [float(p.read(0, torch.float32)[0][0, 0, -1, 0]) for p in (first, second)] == [1.0, 2.0]
-    assert begun.prefix.length == 6 and second.grown(1).buffer is second.buffer
+    assert first.buffer is begun.prefix.buffer and second.buffer is not first.buffer and second.grown(1).buffer is second.buffer
     with pytest.raises(KeyError):
         cache.fork("nobody", "c")
 
@@ -102,7 +105,7 @@ def without_user(request):
 
 def counted(recommender, monkeypatch) -> dict[str, int]:
     """How often a prefix is made and lengthened from here on."""
-    counts, kind = {"open": 0, "extend": 0}, type(recommender.engine.fast)
+    counts, kind = {"open": 0, "extend": 0}, type(recommender.engine.made[1])
     for name in counts:
         plain = getattr(kind, name)
         monkeypatch.setattr(kind, name, lambda *args, name=name, plain=plain: (counts.update({name: counts[name] + 1}), plain(*args))[1])
@@ -182,15 +185,81 @@ def test_other_weights_are_a_miss(asked, monkeypatch):
     np.testing.assert_allclose(after, click(recommender, without_user(request)), atol=1e-6)
 
 
-def test_two_models_may_share_a_cache(made, asked):
+def test_weights_that_a_fused_step_or_a_loaded_state_wrote_are_a_miss(made, asked):
     recommender, request = asked
+    model = recommender.model
+
+    def fused_step() -> None:
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05, fused=True)
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        torch.autograd.graph.increment_version(optimizer.param_groups[0]["params"])  # as training does
+
+    def assigned() -> None:
+        model.load_state_dict({name: value * 1.1 for name, value in model.state_dict().items()}, assign=True)
+
+    for change in (fused_step, assigned):
+        before = click(recommender, request)
+        change()
+        after = click(recommender, request)
+        assert abs(after - before).max() > 1e-4
+        fresh = recommender_of(replace(made, model=copy.deepcopy(model)))
+        np.testing.assert_allclose(after, click(fresh, without_user(request)), atol=1e-6)
+
+
+def test_answers_are_given_in_evaluation_mode(asked):
+    # given a model whose training goes on
+    recommender, request = asked
+    expected, contents = click(recommender, without_user(request)), recommender.contents.whole()
+    recommender.model.train()
+    # then nothing is dropped out, neither in an answer nor in what is kept
+    np.testing.assert_allclose(click(recommender, request), expected, atol=1e-6)
+    recommender.model.train()
+    assert torch.equal(recommender.engine.content(recommender.contents.items.vector, recommender.contents.items.id_row), contents)
+
+
+def test_weights_that_change_during_a_request_do_not_spoil_the_next_one(asked, monkeypatch):
+    # given a request that has its model, when another one finds new weights before the first has its prefix
+    recommender, request = asked
+    engine, kept = recommender.engine, recommender.engine._kept
+
+    def between(*args):
+        monkeypatch.setattr(engine, "_kept", kept)
+        with torch.no_grad():
+            recommender.model.tokens.norm.bias.add_(0.1)
+        click(recommender, without_user(request))
+        return kept(*args)
+
+    monkeypatch.setattr(engine, "_kept", between)
     click(recommender, request)
-    other = copy.deepcopy(recommender.model)
-    with torch.no_grad():
-        for weight in other.tokens.parameters():
-            weight.mul_(1.1)
+    # then the old prefix is nobody's
+    np.testing.assert_allclose(click(recommender, request), click(recommender, without_user(request)), atol=1e-6)
+
+
+def test_another_free_text_of_the_moment_is_no_miss(asked, monkeypatch):
+    recommender, request = asked
+    counts = counted(recommender, monkeypatch)
+    queries = ["a film", "something much longer that nobody ever asked for", "noir", None, "a film"]
+    for query in queries:
+        click(recommender, {**request, "context": {**request["context"], "query": query}})
+    assert any(event.get("query") for event in request["history"]) and counts["open"] == 1
+
+
+def test_two_models_may_share_a_cache(asked, monkeypatch):
+    # given two models whose weights were changed as often
     from recllm.model.recommender_recllm import Recommender
 
-    second = Recommender(other, recommender.processor, recommender.engine.cache)
+    recommender, request = asked
+    second = Recommender(copy.deepcopy(recommender.model), recommender.processor, recommender.engine.cache)
+    with torch.no_grad():
+        for each, factor in ((recommender, 1.1), (second, 0.9)):
+            for weight in each.model.tokens.parameters():
+                weight.mul_(factor)
+    for each in (recommender, second):  # and say so
+        each.engine.made = ("a version", each.model.for_inference())
+        monkeypatch.setattr(each.model, "version", lambda: "a version")
+    click(recommender, request)
     np.testing.assert_allclose(click(second, request), click(second, without_user(request)), atol=1e-6)
     assert len(recommender.engine.cache) == 2

@@ -1,7 +1,11 @@
 """Reading a request: the same numbers as row by row, however many candidates there are and wherever they come from."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +15,7 @@ from recllm.model.timeline_recllm import log_odds
 from recllm.recommend.build import recommender_of
 
 START = 1_700_000_000
+REQUEST = {"context": {"time": 1700090000}, "history": [{"item_id": "i1", "time": 1700000000, "click": 1}]}
 EXAMPLES = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -59,6 +64,21 @@ def assert_same(found, expected):
     assert (found.profile, found.events) == (expected.profile, expected.events)
     for name in TOKEN_PARTS:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+
+
+def test_no_candidates_give_the_same_columns_with_nothing_in_them(recommender):
+    some, none = recommender.predict([{**REQUEST, "candidates": ["i1"]}, {**REQUEST, "candidates": []}])
+    assert none.keys() == some.keys() and all(len(values) == 0 for values in none.values())
+
+
+@pytest.mark.parametrize("dtype, near", [(torch.bfloat16, 0.05), (torch.float64, 1e-5)])
+def test_a_recommender_answers_in_the_precision_of_its_model(made, recommender, dtype, near):
+    other = recommender_of(replace(made, model=copy.deepcopy(made.model).to(dtype)))
+    request = {**REQUEST, "candidates": ["i1", "i2", {"item_id": "new", "title": "A film that no catalogue holds"}]}
+    for name, expected in recommender.predict([request])[0].items():
+        if name in made.model.config.binary:
+            np.testing.assert_allclose(other.predict([request])[0][name], expected, atol=near)
+    assert len(other.recommend({**REQUEST, "candidates": None}, top_k=3)) == 3
 
 
 @EXAMPLES

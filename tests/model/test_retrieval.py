@@ -62,6 +62,18 @@ def test_the_nearest_are_those_of_a_sort_in_double_precision(seed, size, count, 
     assert (cosine == exact[places]).all()
 
 
+def test_the_rounding_of_the_rough_product_hides_nobody():
+    """Rows that float32 cannot tell apart: which is nearest is told in double precision."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        base, query = rng.normal(size=384), rng.normal(size=384)
+        vector = (base + 3e-7 * rng.normal(size=(400, 384))).astype(np.float32)
+        contents, query = contents_of(vector), normalize(torch.from_numpy(query.astype(np.float32)), dim=-1)
+        places, _ = contents.nearest(contents.items, np.arange(400), query, 10)
+        exact = contents.cosines(contents.items, np.arange(400), query)
+        assert places.tolist() == sorted(np.argsort(-exact, kind="stable")[:10].tolist())
+
+
 @EXAMPLES
 @given(st.integers(0, 10_000), st.integers(2, 60))
 def test_a_cosine_depends_on_no_other_item_and_equal_items_tie(seed, size):
@@ -116,6 +128,12 @@ def test_a_pool_is_what_sorting_the_whole_catalogue_gives(recommender, related, 
         # then
         assert pool.places.tolist() == eligible[chosen].tolist()
         assert pool.near is None or np.abs(pool.near - near[chosen]).max(initial=0) < 1e-12
+
+
+def test_what_retrieval_reads_cannot_be_written(recommender):
+    vectors = recommender.item_vectors()
+    with pytest.raises(ValueError, match="read-only"):
+        vectors *= -1
 
 
 def test_contents_are_made_anew_when_a_weight_changes(made):

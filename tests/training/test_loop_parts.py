@@ -12,12 +12,12 @@ from recllm.errors import TrainingError
 from recllm.feed import prefetch as prefetching
 from recllm.feed.batches import load, plan
 from recllm.feed.prefetch import prefetch
-from recllm.training import checkpoint
+from recllm.training import checkpoint, loop
 from recllm.training.guards import accelerator_for, check_step, memory
 from recllm.training.loop import Trainer
 from recllm.training.progress import FEWEST, Progress, pauses
 from recllm.training.setup import setup
-from recllm.training.step import Step
+from recllm.training.step import Step, optimizer_for
 from recllm.training.tasks import Tasks
 from tests.conftest import stir
 from tests.training.test_training import changed
@@ -108,6 +108,16 @@ def test_layers_computed_again_give_the_same_gradients(fresh):
     plain = gradients(fresh, dropout=True)
     assert sum(float(v.abs().sum()) for n, v in plain[1].items() if "lora_" in n) > 0
     same(plain, gradients(fresh, again=True, dropout=True), atol=1e-7, rtol=1e-6)
+
+
+def test_a_step_of_the_fused_optimizer_is_told_of(fresh, tmp_path, monkeypatch):
+    """It writes past autograd: what was made of the weights would be stale."""
+    monkeypatch.setattr(loop, "optimizer_for", lambda tasks, settings, fused: optimizer_for(tasks, settings, fused=True))
+    trainer = Trainer(fresh, tmp_path / "run", 0)
+    trainer.folder.mkdir()
+    before, batch = fresh.model.version(), np.arange(2)
+    trainer._step(batch, trainer._shares(batch), 0.5)
+    assert fresh.model.version() != before
 
 
 def test_bf16_trains_near_float32_and_ends_in_float32(tiny, monkeypatch, tmp_path):
