@@ -80,10 +80,21 @@ def name_of(step: int, evaluations: int) -> str:
 
 
 def prune(folder: Path, keep: int, best: str | None) -> None:
-    """Keep the newest `keep` checkpoints of a run's folder, and the best one."""
-    for old in _checkpoints(folder)[:-keep]:
-        if old.name != best:
+    """Keep the newest `keep` checkpoints of a run's folder, the best one, and the best ones that those kept go by: without it none of them
+    could be gone on from."""
+    every = _checkpoints(folder)
+    needed = {best} | {_best_of(path) for path in every[-keep:]}
+    for old in every[:-keep]:
+        if old.name not in needed:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _best_of(checkpoint: Path) -> str | None:
+    """The name of the best checkpoint that one goes by; None where it cannot be read any more."""
+    try:
+        return (position(checkpoint) or {}).get("best_name")
+    except ValueError:
+        return None
 
 
 # ---- reading
@@ -113,7 +124,7 @@ def newest(folder: Path, say: Callable[[str], None] = print, remove: bool = True
     is gone, are named and with `remove` deleted: what a run writes later must be newer than what it came from."""
     for path in reversed(_checkpoints(folder)):
         fault = damage(path)
-        best = None if fault else (position(path) or {}).get("best_name")
+        best = None if fault else _best_of(path)
         if best and best != path.name and (lost := damage(path.parent / best)):
             fault = f"its best checkpoint {best} damaged ({lost})"
         if not fault:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from recllm.config import Config
-from recllm.errors import TrainingError
+from recllm.errors import StoppedTrainingError, TrainingError
 from recllm.feed.fit import Kept
 from recllm.feed.log import load_log
 from recllm.training import checkpoint, continued
-from recllm.training.folder import MARK, alone, differences, mark_of, refusal, write_about
+from recllm.training.folder import MARK, alone, differences, fingerprint, mark_of, refusal, write_about
 from recllm.training.guards import accelerator_for
 from recllm.training.loop import Trainer
 from recllm.training.setup import Setup, setup
@@ -40,6 +40,7 @@ def train(config: Config, *, seed: int | None = None, again: bool = False, init_
         log = load_log(config)
         start = continued.start_from(init_from, config, log) if init_from else None
         kept = start.kept if start else None
+        _check_alike(config, continued.text(kept) if kept else "", accelerator)
         if main:
             _open(folder, config, seed, kept, again, accelerator)
         accelerator.wait_for_everyone()
@@ -55,7 +56,12 @@ def train(config: Config, *, seed: int | None = None, again: bool = False, init_
                 start.take_weights(made.model)
                 if main:
                     say(start.summary(made))
-            progress = Trainer(made, folder, seed, accelerator).run()
+            try:
+                progress = Trainer(made, folder, seed, accelerator).run()
+            except StoppedTrainingError as error:
+                if again:
+                    error.args = (f"{error}, without --again, which begins anew",)
+                raise
             if main:
                 say(f"{folder}: {summary(vars(progress))}")
         made.model.eval()
@@ -65,6 +71,19 @@ def train(config: Config, *, seed: int | None = None, again: bool = False, init_
 def _everywhere(value: Any, accelerator: Accelerator) -> Any:
     """The first process's value on all of them: on other machines the folder may not be seen."""
     return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+
+
+def _check_alike(config: Config, origin: str, accelerator: Accelerator) -> None:
+    """Raise TrainingError on every process where one has another prepared log, other settings or another release than the first: each
+    reads its own machine's, and batches of two logs would be trained on as if they were one."""
+    mine = {"the prepared log": fingerprint(config), "model, training and --init-from": mark_of(config, origin)}
+    found = gather_object([mine]) if accelerator.num_processes > 1 else [mine]
+    for process, other in enumerate(found):
+        if differing := [name for name in mine if other[name] != found[0][name]]:
+            name = differing[0]
+            first, own = (each[name][:12] for each in (found[0], other))
+            raise TrainingError(f"process {process}: expected {name} of the first process ({first}), found {own}: give every machine "
+                                f"the same config and the same prepared folder ({config.prepared}), then launch again")
 
 
 def _open(folder: Path, config: Config, seed: int, kept: Kept | None, again: bool, accelerator: Accelerator) -> None:

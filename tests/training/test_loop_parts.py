@@ -3,16 +3,17 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from recllm.errors import TrainingError
+from recllm.errors import StoppedTrainingError, TrainingError
 from recllm.feed import prefetch as prefetching
 from recllm.feed.batches import load, plan
 from recllm.feed.prefetch import prefetch
-from recllm.training import checkpoint, loop
+from recllm.training import checkpoint, loop, run
 from recllm.training.guards import accelerator_for, check_step, memory
 from recllm.training.loop import Trainer
 from recllm.training.progress import FEWEST, Progress, pauses
@@ -199,6 +200,23 @@ def test_the_last_two_and_the_best_are_kept(trainer):
     assert size < 4 * sum(v.numel() * 4 for v in checkpoint.trainable_state(trainer.setup.model).values()) + 200_000  # no frozen weights
 
 
+def test_the_best_that_an_older_one_goes_by_is_kept_too(trainer):
+    # given a run whose best was step 3 until step 5
+    for step, best in ((1, None), (2, None), (3, 3), (4, 3), (5, 5)):
+        trainer.progress.step, trainer.progress.best_name = step, best and checkpoint.name_of(best, 0)
+        trainer._save()
+    assert saved(trainer) == [checkpoint.name_of(s, 0) for s in (3, 4, 5)]
+    # when the newest is damaged
+    (trainer.folder / checkpoint.FOLDER / checkpoint.name_of(5, 0) / checkpoint.OPTIMIZER).unlink()
+    # then the one before it is a place to go on from, not step 0
+    assert checkpoint.newest(trainer.folder, lambda _: None).name == checkpoint.name_of(4, 0)
+    # and the next one drops what nobody needs
+    trainer.progress.step, trainer.progress.best_name = 6, checkpoint.name_of(6, 0)
+    (trainer.folder / checkpoint.FOLDER / checkpoint.name_of(4, 0) / checkpoint.POSITION).write_text("{")
+    trainer._save()
+    assert saved(trainer) == [checkpoint.name_of(s, 0) for s in (4, 6)]
+
+
 @pytest.mark.parametrize("how", ["cut", "flipped", "missing", "manifest"])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(trainer, how):
     for step in (1, 2):
@@ -245,6 +263,32 @@ def test_a_full_disk_leaves_the_checkpoint_of_before_and_no_part(trainer, monkey
     monkeypatch.undo()
     trainer._save()
     assert saved(trainer) == [checkpoint.name_of(1, 0), checkpoint.name_of(2, 0)]
+
+
+@pytest.mark.parametrize("name", ["the prepared log", "model, training and --init-from"])
+def test_machines_that_were_given_different_logs_or_settings_are_told_apart(tiny, monkeypatch, name):
+    # given three processes, of which the last reads another machine's files
+    def gathered(mine):
+        return [mine[0], mine[0], {**mine[0], name: "0" * 64}]
+
+    monkeypatch.setattr(run, "gather_object", gathered)
+    with pytest.raises(TrainingError, match=f"process 2: expected {name} of the first process .*, found 000000000000: give every machine"):
+        run._check_alike(tiny, "", SimpleNamespace(num_processes=3))
+
+
+def test_a_stopped_run_that_began_anew_goes_on_without_that(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("RECLLM_RUNS", str(tmp_path))
+    from recllm.data.prepare import prepare
+
+    def struck(self, *_):
+        raise StoppedTrainingError("stopped by SIGTERM, a checkpoint is written: the same command goes on", 15)
+
+    prepare(tiny)
+    monkeypatch.setattr(run.Trainer, "run", struck)
+    for again, expected in ((False, "goes on$"), (True, "goes on, without --again, which begins anew$")):
+        with pytest.raises(StoppedTrainingError, match=expected) as caught:
+            run.train(tiny, again=again, say=lambda _: None)
+        assert caught.value.status == 143
 
 
 def test_another_number_of_processes_or_seed_is_refused_by_its_number(trainer, monkeypatch):
