@@ -143,9 +143,9 @@ def _encoder_differences(config: Config, model: RecllmModel) -> list[str]:
 # ---- what the run folder holds of it
 
 
-def text(kept: Kept) -> str:
-    """JSON of what is kept, the same for equal releases."""
-    return json.dumps(asdict(kept), ensure_ascii=False, sort_keys=True)
+def text(kept: Kept | None) -> str:
+    """JSON of what is kept, the same for equal releases; nothing for a run that goes on from none."""
+    return "" if kept is None else json.dumps(asdict(kept), ensure_ascii=False, sort_keys=True)
 
 
 def write(kept: Kept, folder: Path) -> None:

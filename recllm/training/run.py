@@ -40,7 +40,7 @@ def train(config: Config, *, seed: int | None = None, again: bool = False, init_
         log = load_log(config)
         start = continued.start_from(init_from, config, log) if init_from else None
         kept = start.kept if start else None
-        _check_alike(config, continued.text(kept) if kept else "", accelerator)
+        _check_alike(config, continued.text(kept), accelerator)
         if main:
             _open(folder, config, seed, kept, again, accelerator)
         accelerator.wait_for_everyone()
@@ -88,7 +88,7 @@ def _check_alike(config: Config, origin: str, accelerator: Accelerator) -> None:
 
 def _open(folder: Path, config: Config, seed: int, kept: Kept | None, again: bool, accelerator: Accelerator) -> None:
     """Make the run's folder, or leave what is there of the same run. Raises TrainingError for what another run has done there."""
-    origin = continued.text(kept) if kept else ""
+    origin = continued.text(kept)
     mark, path = mark_of(config, origin), folder / MARK
     if not again and path.is_file() and path.read_text() == mark:
         return
@@ -118,7 +118,7 @@ def load_trained(config: Config, seed: int | None = None) -> Setup:
     if not (checkpoint.position(folder / "best") or {}).get("finished"):
         raise TrainingError(f"expected a finished run in {folder}, found none: run scripts/train.py with this config first")
     kept = continued.read(folder)
-    origin = continued.text(kept) if kept else ""
+    origin = continued.text(kept)
     if (folder / MARK).read_text() != mark_of(config, origin):
         found = "; ".join(differences(folder, config, origin))
         raise TrainingError(f"{folder} was trained on other data or settings ({found}): run scripts/train.py again")
