@@ -71,7 +71,8 @@ def test_a_launcher_that_dies_before_a_trainer_is_made_is_missed(tmp_path, what,
     (tmp_path / "child.py").write_text(CHILD)
     (tmp_path / "launcher.py").write_text(LAUNCHER)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHELASTIC_RUN_ID": "one"}
-    subprocess.run([sys.executable, tmp_path / "launcher.py", tmp_path / "child.py", tmp_path, what], env=environment, timeout=60, check=True)
+    command = [sys.executable, tmp_path / "launcher.py", tmp_path / "child.py", tmp_path, what]
+    subprocess.run(command, env=environment, timeout=60, check=True)
     until = time.monotonic() + 60
     while not (tmp_path / "said").exists() and time.monotonic() < until:
         time.sleep(0.02)
@@ -109,8 +110,8 @@ def test_a_process_that_is_left_alone_claims_no_checkpoint(tiny, tmp_path, monke
     trainer = Trainer(setup(tiny, load_log(tiny)), tmp_path / "run", 0)
     monkeypatch.setattr(Trainer, "_step", fails(GONE, struck=struck))
     trainer.ranks = 2
-    with pytest.raises(TrainingError, match=r"another process of this launch ended \(see its output\).*Connection closed by peer.*: the same "
-                       "command goes on from the last checkpoint, if there is one") as error:
+    with pytest.raises(TrainingError, match=r"another process of this launch ended \(see its output\).*Connection closed by peer.*: the "
+                       "same command goes on from the last checkpoint, if there is one") as error:
         trainer.run()
     assert type(error.value) is kind and error.value.status == status
     assert not checkpoint.newest(trainer.folder)
