@@ -9,6 +9,7 @@ from pathlib import Path
 from recllm import commands
 from recllm.config import Config, load_config
 from recllm.errors import RecllmError
+from recllm.training import stopping  # noqa: F401  early, and light: it keeps who launched this process
 
 INTERRUPTED = 130  # as a shell says it of ctrl-C
 Run = Callable[[Config, argparse.Namespace], int]

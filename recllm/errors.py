@@ -36,9 +36,13 @@ class TrainingError(RecllmError):
     """Training cannot start or go on."""
 
 
+class FullDiskError(TrainingError):
+    """The disk takes no more of what a run writes. What was written before stands: with some room the same command goes on."""
+
+
 class StoppedTrainingError(TrainingError):
-    """A signal ended a run. What it has done stands in a checkpoint: the same command goes on. `status` is 128 and the signal's number,
-    as a shell says it: 143 for SIGTERM, which spot machines send."""
+    """A signal ended a run: the same command goes on from its last checkpoint. `status` is 128 and the signal's number, as a shell says
+    it: 143 for SIGTERM, which spot machines send."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train click, purchase and duration jointly; alone, or as one of N processes.
 
-    scripts/train.py configs/movielens.yaml                                   # runs/movielens/seed-0: best/, last/, log.jsonl
+    scripts/train.py configs/movielens.yaml                                   # runs/movielens/seed-0: best/, checkpoints/, log.jsonl
     scripts/train.py configs/movielens.yaml --set training.minutes=4
     scripts/train.py configs/ads.yaml --init-from runs/ads-may/release --set training.epochs=1 --set training.learning_rate=5e-4
                                                                               # a released model goes on, on the days that came since

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from recllm.data.whole import flush
-from recllm.errors import TrainingError
+from recllm.errors import FullDiskError, TrainingError
 from recllm.model.modeling_recllm import RecllmModel
 
 WEIGHTS, OPTIMIZER, POSITION, MANIFEST = "trainable.safetensors", "optimizer.pt", "position.json", "manifest.json"
@@ -50,7 +50,7 @@ def load_trainable(model: RecllmModel, path: Path) -> None:
 
 
 def save(folder: Path, model: RecllmModel, optimizer: Any = None, **position: Any) -> None:
-    """Write a checkpoint folder that is whole or not there. Raises TrainingError where the disk does not take it."""
+    """Write a checkpoint folder that is whole or not there. Raises FullDiskError where the disk does not take it."""
     files = {WEIGHTS: safetensors.torch.save(trainable_state(model)), POSITION: (json.dumps(position, indent=1) + "\n").encode()}
     if optimizer is not None:
         packed = io.BytesIO()
@@ -70,7 +70,7 @@ def save(folder: Path, model: RecllmModel, optimizer: Any = None, **position: An
         flush(folder.parent)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise TrainingError(f"{folder}: expected room for a checkpoint of {sum(map(len, files.values())) / 1e6:.1f} MB, found "
+        raise FullDiskError(f"{folder}: expected room for a checkpoint of {sum(map(len, files.values())) / 1e6:.1f} MB, found "
                             f"{error.strerror or error}: the one before it stands; free some room, and the same command goes on") from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
@@ -19,6 +20,7 @@ from recllm.training.progress import Progress
 
 BROKEN = "broken-step.json"
 FULL = ("out of memory", "can't allocate memory", "not enough memory")
+LEFT = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")  # in what torch says of a process that is gone
 
 
 def accelerator_for(precision: str = "no") -> Accelerator:
@@ -31,6 +33,11 @@ def accelerator_for(precision: str = "no") -> Accelerator:
         raise TrainingError(f"expected WORLD_SIZE={world} processes, found {accelerator.num_processes}: on CPU launch with "
                             f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N --num_machines 1")
     return accelerator
+
+
+def left_alone(error: RuntimeError) -> bool:
+    """Whether an error says that another process is gone."""
+    return isinstance(error, torch.distributed.DistError) or any(words in str(error).lower() for words in LEFT)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from recllm.feed.prefetch import prefetch
 from recllm.feed.score import score
 from recllm.training import checkpoint
 from recllm.training.calibration import calibrate
-from recllm.training.guards import accelerator_for, check_step, check_validation, memory
+from recllm.training.guards import accelerator_for, check_step, check_validation, left_alone, memory
 from recllm.training.keeper import Keeper
 from recllm.training.progress import Progress, pauses, rate
 from recllm.training.record import Record
@@ -54,7 +54,8 @@ class Trainer:
     def run(self, resume: bool = True) -> Progress:
         """Train to the end of the epochs, the budget, or patience; then load the best weights and calibrate.
 
-        Raises StoppedTrainingError after a signal, with a checkpoint written; TrainingError for a broken step and for want of memory.
+        Raises StoppedTrainingError after a signal; FullDiskError; TrainingError for a broken step, for want of memory, and where another
+        process is gone.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         progress = self.progress = self.keeper.begin(self.record, resume)
@@ -66,11 +67,12 @@ class Trainer:
                 except StoppedTrainingError:
                     self._save()
                     self.record.time("stopped", progress.step, self._seconds())
-                    raise
+                    main = self.accelerator.is_main_process
+                    raise self.stop.error(f", {'a checkpoint is written' if main else 'the first process writes a checkpoint'}") from None
                 self._finish()
-        except RuntimeError:
-            if self.stop.asked():  # another process heard it first, and is gone
-                raise self.stop.error() from None
+        except RuntimeError as error:
+            if self.ranks > 1 and (self.stop.asked() or left_alone(error)):
+                raise self.stop.left_alone(error) from None
             raise
         finally:
             self.record.close()

@@ -1,7 +1,10 @@
 """What a run writes of itself: `log.jsonl` (nothing in it depends on a clock), `timings.jsonl`, trackers, a bar, `curves.png`."""
 
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,20 @@ from accelerate.tracking import GeneralTracker
 from tqdm import tqdm
 
 from recllm.data.whole import whole_file
+from recllm.errors import FullDiskError
 
 LOG, TIMINGS, CURVES = "log.jsonl", "timings.jsonl", "curves.png"
 BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
+
+@contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Around the writing of a file. Raises FullDiskError where the disk does not take it."""
+    try:
+        yield
+    except OSError as error:
+        raise FullDiskError(f"{path}: expected room to write it, found {error.strerror or error}: what was written before stands; free "
+                            f"some room, and the same command goes on") from None
 
 
 class Record:
@@ -28,7 +42,7 @@ class Record:
     def begin(self, lines: list[dict[str, Any]]) -> None:
         """Write the log as it stood at the checkpoint that the run goes on from: what came after it comes again."""
         if self.main:
-            with whole_file(self.folder / LOG) as part:
+            with room(self.folder / LOG), whole_file(self.folder / LOG) as part:
                 part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     def log(self, kind: str, **facts: Any) -> None:
@@ -55,12 +69,20 @@ class Record:
         from recllm.evaluation.page.figures import curves_png
 
         if self.main and (picture := curves_png(history)):
-            with whole_file(self.folder / CURVES) as part:
+            with room(self.folder / CURVES), whole_file(self.folder / CURVES) as part:
                 part.write_bytes(picture)
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.folder / name
+        with room(path):
+            size = path.stat().st_size if path.exists() else 0
+            try:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError:
+                if path.exists():
+                    os.truncate(path, size)  # no half of a line, which the next one would follow
+                raise
 
     # ---- screen
 

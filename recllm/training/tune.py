@@ -1,7 +1,7 @@
 """A search for better settings on validation (`scripts/tune.py`): trials of one configuration in an Optuna study beside its run.
 
 Akiba et al. 2019, "Optuna: a next-generation hyperparameter optimization framework". The study is one SQLite file. A search that was
-killed goes on when called again and ends as one that was not: the sampler's draws are keyed by how many trials ended before.
+killed or stopped goes on when called again and ends as one that was not: the sampler's draws are keyed by how many trials ended before.
 """
 
 import fcntl
@@ -20,12 +20,14 @@ from recllm.config import Config
 from recllm.config.files import read_yaml, validated
 from recllm.config.tune import TuneConfig, is_whole, load_tune, with_settings
 from recllm.data.work import FINGERPRINT
-from recllm.errors import MissingExtraError, TrainingError
+from recllm.errors import ConfigError, FullDiskError, MissingExtraError, StoppedTrainingError, TrainingError
 from recllm.feed.log import Log, load_log
 from recllm.model.errors_recllm import ReleaseError
 from recllm.model.files_recllm import whole_file
 from recllm.training.loop import Trainer
+from recllm.training.record import room
 from recllm.training.setup import setup
+from recllm.training.stopping import Stop
 
 try:
     import optuna
@@ -58,13 +60,16 @@ def tune(path: str | Path, overrides: list[str] | None = None, *, trials: int | 
          say: Say = print) -> Tuned:
     """Run a search, or go on with it until `trials` (default: the file's) have ended. Test rows play no part in it.
 
-    Raises MissingExtraError without Optuna, ConfigError for a wrong file, DataError without a prepared log, TrainingError where the study
-    belongs to another search, is in use, or no trial could be trained.
+    Raises MissingExtraError without Optuna, ConfigError for a wrong file or no `trials`, DataError without a prepared log, TrainingError
+    where the study belongs to another search, is in use, or no trial could be trained; StoppedTrainingError after a signal, and
+    FullDiskError: after both the same call goes on with the trial that was struck.
     """
     if optuna is None:
         raise MissingExtraError("scripts/tune.py: optuna is not installed: pip install 'recllm[tune]'")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainingError("scripts/tune.py: expected one process, found a launch of several: call it without accelerate launch")
+    if trials is not None and trials < 1:
+        raise ConfigError(f"--trials: expected at least 1, found {trials}")
     search, raw = load_tune(path, overrides)
     config = validated(raw, search.config, Config)
     folder, log = config.folder / "tune" / Path(path).stem, load_log(config)
@@ -72,7 +77,12 @@ def tune(path: str | Path, overrides: list[str] | None = None, *, trials: int | 
         if again:
             for name in (STUDY, BEST, "trials"):
                 _remove(folder / name)
-        return _Study(search, raw, config, log, folder, say).run(trials or search.trials)
+        try:
+            return _Study(search, raw, config, log, folder, say).run(trials or search.trials)
+        except optuna.exceptions.StorageInternalError as error:
+            found = " ".join(str(error.__cause__ or error).split())[:160]
+            raise FullDiskError(f"{folder / STUDY}: expected a disk that takes it, found {found}: free some room, and the same command "
+                                f"goes on") from None
 
 
 @contextmanager
@@ -105,6 +115,7 @@ class _Study:
         self.study = optuna.create_study(storage=f"sqlite:///{(folder / STUDY).absolute()}", study_name="tune", load_if_exists=True,
                                          pruner=pruners[search.pruner])
         self.space = {name: self._distribution(name) for name in search.space}
+        self.stop: Stop | None = None  # the last trial's
         self._same_search()
         self._restore()
 
@@ -163,6 +174,8 @@ class _Study:
             self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=self.search.startup, seed=self.search.seed + ended)
             self._trial(self.study.ask(self.space), f"trial {ended + 1} of {trials}")
             self._tidy()
+            if self.stop and self.stop.heard:  # as the trial ended
+                raise self.stop.error()
         states = [t.state for t in self._ended()]
         if TrialState.COMPLETE not in states:
             reasons = [t.user_attrs["stopped"] for t in self._ended() if "stopped" in t.user_attrs]
@@ -184,10 +197,16 @@ class _Study:
                 raise optuna.TrialPruned
 
         try:
-            value = Trainer(setup(config, self.log), self._place(trial.number), config.training.seed, watch=watch).run().best
+            trainer = Trainer(setup(config, self.log), self._place(trial.number), config.training.seed, watch=watch)
+            self.stop = trainer.stop
+            value = trainer.run().best
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
             outcome = f"pruned after {len(seen)} evaluations at {seen[-1]:.4f}"
+        except StoppedTrainingError:  # the machine's doing, and nothing about the settings: the trial runs on in the study, for `_restore`
+            raise trainer.stop.error(f" in {title}, which is tried again") from None
+        except FullDiskError:
+            raise
         except (TrainingError, ReleaseError) as error:  # diverged, or no model of this shape: a bad place, and the search goes on
             trial.set_user_attr("stopped", str(error))
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -212,6 +231,6 @@ class _Study:
             return
         path, settings = self.folder / BEST, self._settings(best.params)
         head = f"# scripts/train.py {path}\n# trial {best.number} of {self.search.config}: validation loss {best.value:.6f}\n"
-        with whole_file(path) as part:
+        with room(path), whole_file(path) as part:
             part.write_text(head + yaml.safe_dump(with_settings(self.raw, settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
             validated(read_yaml(part), str(path), Config)

@@ -24,6 +24,16 @@ def test_two_processes_survive(two, at, n, kind, rank):
     assert entry["survived"], entry
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_is_left_by_a_process_that_crashed_says_so_and_of_no_checkpoint(two, rank):
+    entry = strike(two, f"left-by-{rank}", {"at": "step", "n": 5, "kind": "rank", "rank": rank})
+    said = (two.folder / f"left-by-{rank}" / "said").read_text()
+    assert "recllm: another process of this launch ended (see its output)" in said
+    assert "goes on from the last checkpoint, if there is one" in said and "checkpoint is written" not in said
+    entry = survived(two, f"left-by-{rank}", entry)
+    assert entry["survived"], entry
+
+
 @pytest.mark.parametrize("kind", ["term", "int"])
 def test_a_signal_in_the_last_step_of_an_epoch_changes_nothing(tmp_path, kind):
     """Once the run that went on from there trained on the epoch's batches again."""

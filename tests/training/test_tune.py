@@ -4,6 +4,7 @@ import copy
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from recllm.cli import main
 from recllm.config import load_config
 from recllm.config.tune import known_settings, load_tune
 from recllm.data.prepare import prepare
-from recllm.errors import ConfigError, DataError, MissingExtraError, TrainingError
+from recllm.errors import ConfigError, DataError, FullDiskError, MissingExtraError, StoppedTrainingError, TrainingError
 from recllm.training import checkpoint
 from recllm.training import tune as module
 from recllm.training.loop import Trainer
@@ -182,6 +183,85 @@ def test_killed_and_called_again_it_ends_as_one_that_was_not_killed(search, tmp_
     assert ended(folder_of("killed")) == ended(folder_of("whole")) and len(ended(folder_of("whole"))) == 3
     assert found.settings == expected.settings and found.value == expected.value
     assert len(os.listdir(folder_of("killed") / "trials")) == 1
+
+
+def at_step(monkeypatch, n, act):
+    """`act` as the n-th step of all trials begins. A trial has six."""
+    step, steps = Trainer._step, []
+
+    def counted(self, *given):
+        steps.append(1)
+        if len(steps) == n:
+            act()
+        step(self, *given)
+
+    monkeypatch.setattr(Trainer, "_step", counted)
+
+
+def full(_):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("kind", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("disk", 2)])
+def test_a_signal_or_a_full_disk_within_a_trial_ends_the_search_and_the_same_command_goes_on(search, monkeypatch, capsys, kind, status):
+    found, path = tune(search("whole"), say=quiet), search("struck")
+    # given a second trial that is struck
+    with monkeypatch.context() as patch:
+        number = getattr(signal, kind, None)
+        at_step(patch, 8, lambda: os.kill(os.getpid(), number) if number else patch.setattr(checkpoint, "flush", full))
+        assert main(["tune", str(path)]) == status
+    # then it says so, spends no other trial, and holds nothing against the settings
+    said = capsys.readouterr().err
+    expected = "found No space left" if kind == "disk" else f"stopped by {kind} in trial 2 of 3, which is tried again: the same command"
+    assert expected in said and "is written" not in said and said.count("recllm: ") == 1 and "Traceback" not in said
+    assert [t[0] for t in trials(folder_of("struck"))] == ["COMPLETE", "RUNNING"]
+    # when the same command is given again, then it ends as one that was not struck
+    assert main(["tune", str(path)]) == 0
+    assert ended(folder_of("struck")) == ended(folder_of("whole")) and len(ended(folder_of("whole"))) == 3
+    assert tune(path, say=quiet).value == found.value and len(os.listdir(folder_of("struck") / "trials")) == 1
+
+
+def test_a_signal_as_a_trial_ends_is_heard_by_the_search(search, monkeypatch):
+    tune(search("whole"), say=quiet)
+    finish = Trainer._finish
+
+    def late(self):
+        finish(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_finish", late)
+        with pytest.raises(StoppedTrainingError, match="stopped by SIGTERM: the same command goes on"):
+            tune(search("late"), say=quiet)
+    # then what the trial found stands
+    assert [t[0] for t in trials(folder_of("late"))] == ["COMPLETE"] and (folder_of("late") / "best.yaml").is_file()
+    tune(search("late"), say=quiet)
+    assert trials(folder_of("late")) == trials(folder_of("whole"))
+
+
+def test_a_disk_that_does_not_take_the_study_is_named_by_its_file(search, monkeypatch):
+    limits, run = resource.getrlimit(resource.RLIMIT_FSIZE), Trainer.run
+
+    def filled(self):
+        done = run(self)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", filled)
+        try:
+            with pytest.raises(FullDiskError, match=r"study.db: expected a disk that takes it, found .*: free some room, and the same"):
+                tune(search(), say=quiet)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [t[0] for t in trials(folder_of())] == ["RUNNING"]
+    assert tune(search(), say=quiet).trained + tune(search(), say=quiet).pruned == 3
+
+
+@pytest.mark.parametrize("trials", ["0", "-1"])
+def test_fewer_trials_than_one_are_refused(search, capsys, trials):
+    assert main(["tune", str(search()), "--trials", trials]) == 2
+    assert capsys.readouterr().err == f"recllm: --trials: expected at least 1, found {trials}\n"
 
 
 def test_more_trials_go_on_and_as_many_are_done_at_once(search, monkeypatch):
