@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -115,7 +116,9 @@ def write(path: Path, found: dict[str, Any]) -> int:
 
 
 def command() -> str:
-    return " ".join(["scripts/benchmark.py", *sys.argv[1:]])
+    from recllm.evaluation.command import kept_command
+
+    return kept_command(shlex.join(["scripts/benchmark.py", *sys.argv[1:]]))
 
 
 def machine() -> str:

@@ -1,6 +1,7 @@
 """What several commands need."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -13,9 +14,14 @@ def say(text: str) -> None:
 
 
 def typed(args: argparse.Namespace, name: str) -> str:
-    """The command to record in a results file: as given with --command, else as typed."""
+    """The command of a results file: as given with --command, else as typed, quoted, the config first. What writes it down leaves out
+    what is not for others (recllm/evaluation/command.py)."""
     given = sys.argv[1:]
-    return args.command_name or " ".join([f"scripts/{name}.py", *(given[1:] if given[:1] == [name] else given)])
+    given = given[1:] if given[:1] == [name] else given
+    if args.config in given:
+        at = given.index(args.config)
+        given = [args.config, *given[:at], *given[at + 1 :]]
+    return args.command_name or shlex.join([f"scripts/{name}.py", *given])
 
 
 def recommender_of(config: Config, release: Path | None):

@@ -8,6 +8,7 @@ from typing import Any
 from recllm.config import Config
 from recllm.errors import DataError
 from recllm.evaluation.baselines import NAMES, create
+from recllm.evaluation.command import kept_command
 from recllm.feed.log import load_log
 from recllm.model.files_recllm import whole_file
 from recllm.recommend import next_item, strategies
@@ -26,7 +27,7 @@ def strategy_results(config: Config, seeds: list[int], command: str, say: Callab
     if config.columns.relations:  # lists come from two hops there and leave friends out, which no baseline does
         say("the next item in the whole catalogue is not compared where relations decide what may be listed")
     following = [] if config.columns.relations else next_item.next_item(config, seeds, ready, say)
-    return {"command": command, "commit": commit(), "config": config.name, "seeds": seeds, **found, "next_item": following}
+    return {"command": kept_command(command), "commit": commit(), "config": config.name, "seeds": seeds, **found, "next_item": following}
 
 
 def text(entry: dict[str, Any]) -> str:

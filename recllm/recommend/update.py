@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from recllm.config import Config, explain
 from recllm.data.prepare import prepare
 from recllm.errors import ConfigError, DataError
+from recllm.evaluation.command import kept_command
 from recllm.evaluation.evaluator import evaluate
 from recllm.evaluation.predictions import label_frame, with_model
 from recllm.feed.score import score
@@ -127,8 +128,8 @@ def update(config: Config, days: list[str], seeds: list[int], command: str, *, e
                     # a stale model costs nothing on later days
                     costs.setdefault((day, arm), []).append(spent if first or run.arm != "stale" else dict.fromkeys(COSTS, 0))
     rows = [row for day in dates for arm in ARMS for row in _rows(config, day, arm, seeds, frames[day, arm], costs[day, arm])]
-    return {"command": command, "commit": commit(), "config": config.name, "days": [str(d) for d in dates], "seeds": seeds,
-            "update": {"epochs": epochs, "rate": rate}, "note": config.note, "rows": rows}
+    return {"command": kept_command(command), "commit": commit(), "config": config.name, "days": [str(d) for d in dates],
+            "seeds": seeds, "update": {"epochs": epochs, "rate": rate}, "note": config.note, "rows": rows}
 
 
 def _rows(config: Config, day: date, arm: str, seeds: list[int], frames: list[pd.DataFrame], costs: list[dict]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from recllm.model.push_recllm import listing, push_folder
 from recllm.recommend.build import recommender_of
 from recllm.release.card import Training, card, plots
 from recllm.training import checkpoint
-from recllm.training.results import read
+from recllm.training.results import foreign, read
 from recllm.training.run import load_trained, run_folder
 from recllm.training.setup import TRAIN, Setup, encoder_label
 
@@ -23,15 +23,26 @@ Say = Callable[[str], None]
 def release(config: Config, *, seed: int | None = None, folder: Path | None = None, results: Path | None = None,
             form: str | None = None, name: str | None = None, say: Say = lambda _: None) -> Path:
     """Write the release of a finished run and return its folder; `form` goes before the config's `release.form`, `name` is the card's
-    address on the Hub. Raises TrainingError where there is no such run, ReleaseError where the folder or the form will not do."""
+    address on the Hub. Raises TrainingError where there is no such run, ReleaseError where the folder or the form will not do, DataError
+    where `results` is no results file; figures of other weights are left out, and that is said."""
     made = load_trained(config, seed)
-    path = results or config.folder / "results.json"
-    found = read(path) if results or path.is_file() else None  # a file that was asked for must be there
+    found = _measured(config, config.training.seed if seed is None else seed, results, say)
     drawn = plots(found, say)
     plain, form = portable(config), form or config.releases.form
     text = card(config, plain, found, training_facts(made, seed), list(drawn), form, name)
     counts = config.releases.counts
     return recommender_of(made).save_pretrained(folder or config.release, text, plain, form=form, counts=counts, plots=drawn)
+
+
+def _measured(config: Config, seed: int, results: Path | None, say: Say) -> dict[str, Any] | None:
+    """The results of the weights that are released, None without any."""
+    path = results or config.folder / "results.json"
+    found = read(path) if results or path.is_file() else None  # a file that was asked for must be there
+    if found and (why := foreign(found, config, seed)):
+        say(f"the card says \"Not evaluated\": expected figures of the weights that are released in {path}, found others ({why}): run "
+            f"scripts/evaluate.py with this config and --seeds {seed}, then scripts/release.py again")
+        return None
+    return found
 
 
 def training_facts(made: Setup, seed: int | None) -> Training:

@@ -1,7 +1,6 @@
 """The model card: what a release is for, what it was made of, what was measured and what it cost, from the results file."""
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recllm.config import Config
 from recllm.errors import MissingExtraError
+from recllm.evaluation.command import kept_command
 from recllm.evaluation.page import plots as drawing
 from recllm.evaluation.report import LOWER_IS_BETTER, SHOWN, cells, first_binary, markdown, number, slice_groups
 from recllm.model.forms_recllm import PACKAGES
@@ -41,7 +41,7 @@ def card(config: Config, plain: dict[str, Any], found: dict[str, Any] | None, tr
     `plain` is the configuration without anything of this machine, `found` the results file's content if there is one, `pictures` are file
     names beside the card, `name` its address on the Hub.
     """
-    found = _nameless(found) if found else None
+    found = _publishable(found) if found else None
     parts = [_use(config, name or "THIS_FOLDER_OR_HUB_ID", form), _data(config, plain), _measured(found), _slices(found),
              _calibration(found, pictures), _limits(config, plain), _cost(training)]
     body = "\n\n".join(part for part in parts if part)
@@ -65,14 +65,9 @@ def _is_binary(found: dict[str, Any], task: str) -> bool:
     return any(r["task"] == task and r["metric"] == "logloss" for r in found["rows"])
 
 
-def _nameless(found: dict[str, Any]) -> dict[str, Any]:
-    """Results whose command names no place of this machine: of a path the last name is left. A path may hold spaces, so that it ends
-    where the next option begins."""
-    shown: list[str] = []
-    for option in re.split(r"\s+(?=-)", str(found.get("command", ""))):
-        path = re.search(r"(?:^|(?<=[\s='\"]))(?:/|~|\.\.|[A-Za-z]:\\).*", option, re.DOTALL)
-        shown.append(option[: path.start()] + re.split(r"[/\\]", path[0])[-1] if path else option)
-    return {**found, "command": " ".join(" ".join(shown).split())}
+def _publishable(found: dict[str, Any]) -> dict[str, Any]:
+    """Results whose command is what may be published of it: files of earlier versions hold it as it was typed."""
+    return {**found, "command": kept_command(str(found.get("command", "")))}
 
 
 def _metadata(config: Config, plain: dict[str, Any], found: dict[str, Any] | None) -> ModelCardData:

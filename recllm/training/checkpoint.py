@@ -141,6 +141,11 @@ def position(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def weights_sum(folder: Path) -> str:
+    """SHA-256 of a checkpoint's weights: which ones were measured, or released."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
 def load_optimizer(folder: Path) -> Any:
     """Optimiser state of a checkpoint of ours: tensors and plain values only."""
     return torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True)

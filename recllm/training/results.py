@@ -1,4 +1,4 @@
-"""Results of trained runs beside the baselines, on the same rows: `{"command", "commit", "rows", ...}` in one JSON file."""
+"""Results of trained runs beside the baselines, on the same rows: `{"command", "commit", "weights", "rows", ...}` in one JSON file."""
 
 import json
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from recllm.config import Config
 from recllm.errors import DataError
 from recllm.evaluation.baselines import create
+from recllm.evaluation.command import kept_command
 from recllm.evaluation.evaluator import evaluate
 from recllm.evaluation.features import FeatureTable
 from recllm.evaluation.predictions import label_frame, with_baseline, with_model
@@ -20,8 +21,9 @@ from recllm.evaluation.reliability import reliability
 from recllm.evaluation.tables import feature_table
 from recllm.feed.score import score
 from recllm.model.files_recllm import whole_file
+from recllm.training import checkpoint
 from recllm.training.folder import commit
-from recllm.training.run import load_trained
+from recllm.training.run import load_trained, run_folder
 from recllm.training.setup import TEST, TRAIN, VALIDATION, Setup
 from recllm.training.truth import revenue_facts, truth_facts
 
@@ -39,12 +41,14 @@ def _counter_states(made: Setup, both: bool) -> list[tuple[str, int | None]]:
     return [("fresh", None), *([("frozen", made.log.report.cuts[0])] if both else [])]
 
 
-def model_rows(config: Config, seeds: list[int], say: Say) -> tuple[list[dict[str, Any]], Setup, list[pd.DataFrame]]:
-    """(rows of the model over all seeds, the first seed's setup, the fresh prediction frames)."""
+def model_rows(config: Config, seeds: list[int], say: Say) -> tuple[list[dict[str, Any]], Setup, list[pd.DataFrame], dict[str, str]]:
+    """(rows of the model over all seeds, the first seed's setup, the fresh prediction frames, seed -> hash of the weights measured)."""
     frames: dict[str, list[pd.DataFrame]] = {}
+    weights: dict[str, str] = {}
     first: Setup | None = None
     for seed in seeds:
         made = load_trained(config, seed)
+        weights[str(seed)] = checkpoint.weights_sum(run_folder(config, seed) / "best")
         first = first or made
         made.model.heads.shift.zero_()  # metrics are on the distribution that was sampled, see data.negatives.base_rate
         for counters, frozen in _counter_states(made, config.model.counters):
@@ -59,7 +63,7 @@ def model_rows(config: Config, seeds: list[int], say: Say) -> tuple[list[dict[st
         made.processor.frozen_after = None
     assert first is not None
     rows = [row for counters, parts in frames.items() for row in _rows(config, parts, "recllm", counters)]
-    return rows, first, frames["fresh"]
+    return rows, first, frames["fresh"], weights
 
 
 def baseline_rows(config: Config, made: Setup, seeds: list[int], say: Say, export: Path | None = None,
@@ -106,7 +110,8 @@ def _also_rows(name: str, path: Path) -> tuple[list[dict[str, Any]], dict[str, A
     """recllm's rows out of another results file, under another name: the same log with something left out; and that file's facts."""
     found = read(path)
     rows = [{**row, "model": name} for row in found["rows"] if row["model"] == "recllm" and _kept(row)]
-    return rows, {"command": found["command"], "commit": found["commit"], "seeds": found.get("seeds"), "truth": found.get("truth")}
+    return rows, {"command": kept_command(found["command"]), "commit": found["commit"], "seeds": found.get("seeds"),
+                  "truth": found.get("truth")}
 
 
 def results(config: Config, seeds: list[int], command: str, *, export: Path | None = None, also: dict[str, Path] | None = None,
@@ -116,7 +121,7 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
     for name in config.evaluation.baselines:
         create(name)  # an unknown name or a missing extra is found before anything is scored
     columns = {name: _also_rows(name, path) for name, path in (also or {}).items()}  # a wrong file is found before anything is scored
-    rows, made, frames = model_rows(config, seeds, say)
+    rows, made, frames, weights = model_rows(config, seeds, say)
     kept, more = {"recllm": frames}, dict[str, Any]()
     if config.data.format == "simulate":
         say("against the known probabilities")
@@ -136,8 +141,20 @@ def results(config: Config, seeds: list[int], command: str, *, export: Path | No
         more.setdefault("also", {})[name] = facts
     sampled = " Negatives are sampled: figures are on that distribution." if config.data.negatives else ""
     bins = reliability(frames, dict(config.columns.outcomes), config.evaluation.bootstrap)
-    return {"command": command, "commit": commit(), "note": config.note + sampled, "seeds": seeds, "rows": rows, "reliability": bins,
-            **more}
+    return {"command": kept_command(command), "commit": commit(), "note": config.note + sampled, "seeds": seeds, "weights": weights,
+            "rows": rows, "reliability": bins, **more}
+
+
+def foreign(found: dict[str, Any], config: Config, seed: int) -> str | None:
+    """Why a results file's figures are not those of a seed's trained weights, None where they are."""
+    weights = found.get("weights")
+    if not isinstance(weights, dict):
+        return "they do not say which weights were measured"
+    if str(seed) not in weights:
+        return f"seed {seed} was not measured"
+    if weights[str(seed)] != checkpoint.weights_sum(run_folder(config, seed) / "best"):
+        return f"other weights of seed {seed} were measured, before it was trained again or under another configuration"
+    return None
 
 
 def _lines(rows: list[dict[str, Any]], indent: int) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_the_card_says_what_it_is_for_what_was_measured_and_what_it_cost(run, tm
     assert re.search(r"\| optimiser steps \| \d+ \|", text) and re.search(r"\| wall clock \| [\d.]+ minutes \|", text)
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(pictures) == 3 and all((tmp_path / "r" / p).read_bytes().startswith(b"\x89PNG") for p in pictures)
-    assert "/srv/machine" not in text and str(run[0].parent) not in text and "scripts/evaluate.py rich.yaml --out=results.json" in text
+    assert "/srv/machine" not in text and str(run[0].parent) not in text and "`scripts/evaluate.py rich.yaml --out=...`" in text
 
 
 def test_without_matplotlib_calibration_is_a_table_and_without_results_the_card_says_so(run, tmp_path, monkeypatch):
@@ -102,6 +103,39 @@ def test_without_matplotlib_calibration_is_a_table_and_without_results_the_card_
         (tmp_path / "kept.json").rename(run[1] / "rich/results.json")
     with pytest.raises(DataError, match="expected a results file"):
         release(config, results=tmp_path / "missing.json")
+
+
+def test_figures_of_other_weights_are_not_taken_for_this_models(run, tmp_path, monkeypatch, capsys):
+    # given a copy of the run, measured, and trained again with another setting
+    shutil.copytree(run[1], tmp_path / "runs")
+    monkeypatch.setenv("RECLLM_RUNS", str(tmp_path / "runs"))
+    path, setting = str(run[0]), ["--set", "training.learning_rate=0.0001"]
+
+    def released(*options):
+        capsys.readouterr()
+        assert main(["release", path, "--out", str(tmp_path / "r"), *options]) == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if "Not evaluated" in line]
+        written = tmp_path / "r/README.md"
+        return "Not evaluated" not in written.read_text() and "model-index" in metadata_load(written), said
+
+    assert released() == (True, [])
+    assert main(["train", path, *setting, "--again"]) == 0
+    # when it is released without an evaluation, with the old figures where they lie or given by name
+    old = tmp_path / "runs/rich/results.json"
+    for given in ([], ["--results", str(old)]):
+        measured, said = released(*setting, *given)
+        # then the card has no figures, and one line says why and what to do
+        assert not measured and not list((tmp_path / "r").glob("*.png"))
+        assert len(said) == 1
+        assert f"expected figures of the weights that are released in {old}, found others (other weights of seed 0 were measured" in said[0]
+        assert "run scripts/evaluate.py with this config and --seeds 0, then scripts/release.py again" in said[0]
+    # and measured again they are taken, but not those of another seed, nor of a file that does not say which weights
+    assert main(["evaluate", path, *setting]) == 0 and released(*setting) == (True, [])
+    found = json.loads(old.read_text())
+    for weights, why in (({"1": found["weights"]["0"]}, "seed 0 was not measured"), (None, "do not say which weights were measured")):
+        (tmp_path / "other.json").write_text(json.dumps({**found, "weights": weights}))
+        measured, said = released(*setting, "--results", str(tmp_path / "other.json"))
+        assert not measured and why in said[0]
 
 
 def test_commands_find_the_encoder_of_an_adapter_release_by_the_config(run, tmp_path):

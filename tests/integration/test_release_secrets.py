@@ -1,4 +1,4 @@
-"""No user id, no path of the machine, no value of a training row: planted, then searched for in every byte of every form."""
+"""No user id, no password, no path of the machine, no value of a training row: planted, then searched for in every byte of every form."""
 
 import gzip
 import json
@@ -12,6 +12,7 @@ from recllm.model.forms_recllm import FORMS
 from tests.worlds import START, rich_config
 
 USER, REQUEST, PERSON = "ünik:ρerson/", "rεquest|7741", "lighthouse-keeper-9931"
+PASSWORD = "hunter2-of-the-bucket"
 WORDS = "the heron that ate my ninth sandwich"
 NUMBERS = {"temperature": 17.171717, "duration": 123.456789, "age": 61.737373}
 TIME = START + 77_777
@@ -47,13 +48,24 @@ def releases(tiny_encoder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECLLM_RUNS", str(folder / "runs"))
         patch.setenv("RECLLM_ENCODER", tiny_encoder)
-        for command in (["prepare"], ["train"], ["evaluate", "--command", f"scripts/evaluate.py {path} --out={folder}/x.json"]):
-            assert main([command[0], path, *command[1:]]) == 0, command
+        assert main(["prepare", path]) == 0 and main(["train", path]) == 0
+        # as it is typed, with a password, an address and paths in other forms
+        options = ["--set", f"data.storage={{secret: {PASSWORD}}}", "--out", str(folder / "x.json"), f"--report=file://{folder}/x.html"]
+        patch.setattr("sys.argv", ["recllm", "evaluate", path, *options])
+        assert main(["evaluate", path]) == 0
+        results = folder / "runs/rich/results.json"
         for form in FORMS:
             made[form] = folder / "runs" / form
             assert main(["release", path, "--form", form, "--out", str(made[form])]) == 0
-    return made, [*spellings(folder.name), *spellings(str(folder.parent)), *spellings(tiny_encoder), *spellings(USER), *spellings(REQUEST),
-                  *spellings(PERSON), *spellings(WORDS), *(b for value in NUMBERS.values() for b in bytes_of(value)), *moments(TIME)]
+        # and of a results file of an earlier version, whose command is as it was typed, without quotes
+        old = {**json.loads(results.read_text()), "command": f"scripts/evaluate.py {path} {' '.join(options)} --set "
+               f"data.interactions=[{folder}/log.jsonl, postgresql://me:{PASSWORD}@db/x] --also alone=./..{folder}/x.json"}
+        (folder / "old.json").write_text(json.dumps(old))
+        made["old"] = folder / "runs/old"
+        assert main(["release", path, "--results", str(folder / "old.json"), "--out", str(made["old"])]) == 0
+    texts = (PASSWORD, folder.name, str(folder.parent), tiny_encoder, USER, REQUEST, PERSON, WORDS)
+    planted = [form for text in texts for form in spellings(text)]
+    return made, [*planted, *(b for value in NUMBERS.values() for b in bytes_of(value)), *moments(TIME)]
 
 
 def spellings(text):
@@ -78,11 +90,20 @@ def everything(folder):
         yield path.name, path.name.encode() + b"\n" + content + (gzip.decompress(content) if packed else b"")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, "old"])
 def test_nothing_that_was_planted_is_in_a_release(form, releases):
     made, secrets = releases
     found = [(name, secret) for name, content in everything(made[form]) for secret in secrets if secret in content]
     assert found == []
+
+
+def test_of_a_command_options_and_the_configs_name_are_left(releases):
+    made, secrets = releases
+    kept = "scripts/evaluate.py rich.yaml --set data.storage=... --out ... --report=..."
+    card, old = ((made[form] / "README.md").read_text(encoding="utf-8") for form in ("full", "old"))
+    assert f"From `{kept}`, commit" in card and f"From `{kept} --set data.interactions=... --also ...`, commit" in old
+    results = (made["full"].parent / "rich/results.json").read_bytes()
+    assert json.loads(results)["command"] == kept and [secret for secret in secrets if secret in results] == []
 
 
 def test_what_was_planted_is_found_where_it_belongs(releases):

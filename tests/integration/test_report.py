@@ -124,6 +124,7 @@ def test_a_report_of_standing_results_says_what_is_missing(run, tmp_path, monkey
     # given results of an older version, without seeds and reliability, and no trained run
     found = read(run[1] / "runs/rich/results.json")
     del found["reliability"], found["seeds"]
+    found["command"] = "scripts/evaluate.py /home/alice/rich.yaml --set data.storage.secret=hunter2 --out=/home/alice/old.json"
     old, moved = tmp_path / "old.json", tmp_path / "runs"
     old.write_text(json.dumps(found))
     shutil.copytree(run[1] / "runs/rich/prepared", moved / "rich/prepared")
@@ -133,6 +134,7 @@ def test_a_report_of_standing_results_says_what_is_missing(run, tmp_path, monkey
     assert Page(text).headings == SECTIONS
     for sentence in ("so there are no curves", "no reliability data", "No comparison of ranking strategies", "no timeline can be shown"):
         assert sentence in text
+    assert "scripts/evaluate.py rich.yaml --set data.storage.secret=... --out=..." in text and "alice" not in text
     assert "scoring the test split" not in capsys.readouterr().err
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from recllm.config import Config
 from recllm.data.report import Report, reasons
 from recllm.errors import DataError
+from recllm.evaluation.command import kept_command
 from recllm.evaluation.report import LOWER_IS_BETTER, SHOWN, both_counters, cells, number
 from recllm.evaluation.report import facts as known_facts
 
@@ -26,7 +27,7 @@ def headline(config: Config, report: Report, found: dict[str, Any]) -> dict[str,
         ("Predicts", outcomes),
         ("Measured", f"on {rows:,} rows of the test split, mean over {seeds} seed{'' if seeds == 1 else 's'}; 95% intervals, over users"),
         ("Commit", found["commit"]),
-        ("Command", found["command"]),
+        ("Command", kept_command(found["command"])),
     ]
     return {"title": config.name, "note": found.get("note") or config.note, "facts": facts}
 
