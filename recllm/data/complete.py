@@ -20,7 +20,7 @@ from recllm.errors import DataError
 
 # what stays of the work folder, beside the tasks' results
 KEPT = ("data", "dropped", "candidates", "items.parquet", "users.parquet", "relations.parquet", "item_counts.parquet", "segments.parquet",
-        "report.json", "schema.json", "README.md", "partial", "state.json")
+        "report.json", "schema.json", "settings.json", "README.md", "partial", "state.json")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from recllm.data.record import TAIL, Made, Record, hashed, keep_parts, tail_star
 from recllm.data.report import Report
 from recllm.data.rule_checks import check_rules, check_shares
 from recllm.data.scatter import ScatterResult, ScatterTask, parts, raw_file, scatter, total
+from recllm.data.settings import complete_settings, write_settings
 from recllm.data.sources.places import shown
 from recllm.data.sources.remote import standing, upload_folder
 from recllm.data.staging import Staged, dated, rows_of, staged
@@ -93,6 +94,7 @@ def hand_over(config: Config, say: Say) -> Report:
     """What is due once the prepared folder stands, be it since now or since a run that was killed late: staged raw ids go, the folder is
     copied to `data.out` unless the same stands there. Returns its report."""
     sweep(config)
+    complete_settings(config.prepared, config)
     url, storage = config.data.out, config.data.storage
     if url and standing(url, storage) != (config.prepared / FINGERPRINT).read_text(encoding="utf-8"):
         say(f"copying {config.prepared} to {shown(url)}")
@@ -191,6 +193,7 @@ def finish_log(original: Config, config: Config, work: Work, executor: Executor,
                     unscored=sum(d.unscored for d in drawn))
     last = CompleteTask(original, folder, log.shards, report, memory, [g.facts for g in gathered])
     work.run(LocalExecutor(1), complete, [last], Completed, say)
+    write_settings(folder, original)
     keep_parts(folder, tail is not None)
     if tail is not None:
         Record(made, log.appended, log.files, len(log.results), log.shards, log.cuts, log.end, tail, hashed()).write(folder)

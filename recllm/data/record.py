@@ -18,6 +18,7 @@ from recllm.config import Config, DataConfig, declared
 from recllm.data.engine import connect
 from recllm.data.partition import RawFile
 from recllm.data.pseudonyms import Forgotten, read_key
+from recllm.data.settings import TABLES, deciding
 from recllm.data.sources.files import literal
 from recllm.data.sources.places import shown
 from recllm.data.sources.stage import kind_of, local_paths, source_state
@@ -27,8 +28,6 @@ RECORD = "state.json"
 TAIL = "-1"  # of the folders in `buckets/`: what stood before, of shards that are made anew
 FORM = 1  # of this record and of what lies in `partial`
 DAY = 86_400_000
-HOW = {"workers", "memory", "executor", "executor_options", "storage", "out"}  # settings that do not change what is written
-TABLES = ("users", "items", "relations")
 Sources = list[tuple[str, str]]  # (name, a text that changes when the source does)
 
 
@@ -54,14 +53,9 @@ class Made:
     @classmethod
     def of(cls, config: Config, sources: Sources | None = None, forgotten: Forgotten | None = None) -> "Made":
         """`sources`: by default those that the config names; `forgotten`: by default who is on the run's list."""
-        simulated = config.data.format == "simulate"
-        out = HOW | {"interactions", *TABLES} | (set() if simulated else {"simulate"})
-        data = config.data.model_dump(mode="json", exclude=out)
-        data["rules"] = {name: value for name, value in data["rules"].items() if name not in ("max_dropped", "confirmed")}
         tables = {name: [(s, *source_state(config.data, s)) for s in getattr(config.data, name)] for name in TABLES}
-        data.pop("pseudonyms")  # where the key lies is no matter, which it is and what it hides are
-        plain = {"data": declared(data), "schema": declared(config.columns.model_dump(mode="json"))}
-        if key := read_key(config):
+        plain = {"data": deciding(config.data), "schema": declared(config.columns.model_dump(mode="json"))}
+        if key := read_key(config):  # where the key lies is no matter, which it is and what it hides are
             plain |= {"key": key.mark, "hidden_items": config.pseudonymous_items}
         if gone := sorted((Forgotten.read(config) if forgotten is None else forgotten).users):
             plain["forgotten"] = gone

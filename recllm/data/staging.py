@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from recllm.config import Config
-from recllm.data.record import TABLES
+from recllm.data.settings import TABLES
 from recllm.data.sources.places import shown
 from recllm.data.sources.scan import ADAPTERS
 from recllm.data.sources.stage import stage

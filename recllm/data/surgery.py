@@ -26,6 +26,7 @@ from recllm.data.item_counts import added_sql, booking_sql, negative_sql, unbook
 from recllm.data.pseudonyms import bucket_of
 from recllm.data.report import Report
 from recllm.data.segments import users_sql
+from recllm.data.settings import SETTINGS
 from recllm.data.shard import ROW_GROUP, write_rows
 from recllm.data.sources.files import literal, parquet, quote
 from recllm.data.traces import Traces
@@ -87,6 +88,8 @@ class Surgery:
         for name in ("data", "candidates", "dropped", "done"):
             for path in sorted((self.old / name).glob("*")):
                 link_or_copy(path, self.new / name / path.name)
+        if (self.old / SETTINGS).is_file():  # those it was prepared with, whatever the config says now
+            link_or_copy(self.old / SETTINGS, self.new / SETTINGS)
 
     def _without(self, path: Path, columns: Iterable[str] = ("user",)) -> int:
         """Rewrite a Parquet file of `old` without the users' rows, in the same order. Returns how many there were."""

@@ -13,6 +13,7 @@ import pandas as pd
 from recllm.config import Config, declared
 from recllm.data.gather import SPLITS
 from recllm.data.report import Report
+from recllm.data.settings import check_settings
 from recllm.data.sources.remote import fetch_folder
 from recllm.data.work import FINGERPRINT
 from recllm.errors import DataError
@@ -88,8 +89,8 @@ def _one_state(folder: Path) -> Iterator[None]:
 
 
 def load_log(config: Config) -> Log:
-    """Read `config.prepared`, old or new and never both. Raises DataError when it is missing, made from another schema, or replaced
-    meanwhile."""
+    """Read `config.prepared`, old or new and never both. Raises DataError when it is missing, made with another schema or other data
+    settings, or replaced meanwhile."""
     if config.data.out and not config.prepared.exists():  # prepared on another machine
         fetch_folder(config.data.out, config.prepared, config.data.storage)
     with _one_state(config.prepared):
@@ -102,6 +103,7 @@ def _load(config: Config) -> Log:
         raise DataError(f"expected a prepared log in {folder}, found none: run scripts/prepare.py with this config first")
     if declared(json.loads((folder / "schema.json").read_text())) != declared(json.loads(config.columns.model_dump_json())):
         raise DataError(f"{folder} was prepared with another schema: run scripts/prepare.py with this config again")
+    check_settings(folder, config)
     parts = [pd.read_parquet(path).assign(split=code) for code, split in enumerate(SPLITS)
              for path in sorted((folder / "data").glob(f"{split}-*.parquet"))]
     frame = pd.concat([p for p in parts if len(p)], ignore_index=True).sort_values(["user", "pos"], kind="stable", ignore_index=True)

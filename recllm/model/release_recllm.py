@@ -1,10 +1,15 @@
 """The folder of a release: weights of a form, config, processor, code, card and manifest, all of it or nothing (DESIGN 7)."""
 
+import errno
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+
+from safetensors import SafetensorError
 
 from .errors_recllm import ReleaseError
 from .files_recllm import whole_folder
@@ -15,6 +20,7 @@ from .processor_recllm import RecllmProcessor
 from .push_recllm import push_folder
 
 AUTO_MAP = {"AutoConfig": "configuration_recllm.RecllmConfig", "AutoModel": "modeling_recllm.RecllmModel"}
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, in a quota, or below a limit of file sizes
 PIPELINE = {"recommendation": {"impl": "pipeline_recllm.RecommendationPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
 
@@ -23,11 +29,11 @@ def write_release(model: Any, processor: RecllmProcessor, folder: Path, card: st
     """Write a form (see `forms_recllm`) with config, processor, code, `card` as README.md, `training` settings and `plots` (file name ->
     content): all of it, or nothing. `AutoModel`, the processor and the pipeline load it without recllm.
 
-    An earlier release is replaced; raises ReleaseError for a folder that holds anything else.
+    An earlier release is replaced; raises ReleaseError for a folder that holds anything else, and where the disk is full.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "processor_spec.json").is_file():
         raise ReleaseError(f"{folder}: expected no folder, an empty one or an earlier release, found other files: choose another")
-    with whole_folder(folder) as part:
+    with _room(folder), whole_folder(folder) as part:
         config = write_form(model, part, form)
         config.auto_map, config.custom_pipelines, config.architectures = AUTO_MAP, PIPELINE, ["RecllmModel"]
         config.release_format = FORMAT
@@ -45,6 +51,20 @@ def write_release(model: Any, processor: RecllmProcessor, folder: Path, card: st
             path.chmod(mode)  # safetensors lets nobody else read its files
         write_manifest(part)
     return folder
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """A full disk as one ReleaseError, whichever library meets it: safetensors and tokenizers have errors of their own for it."""
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) in FULL or any(f"(os error {number})" in str(error) for number in FULL)
+        if not full and not isinstance(error, SafetensorError):
+            raise
+        stands = "the release that stands there is as it was" if folder.exists() else "nothing is left of it"
+        raise ReleaseError(f"{folder}: expected room to write a release, found {error}: free some room and write it again; {stands}") \
+            from None
 
 
 class Released:

@@ -115,4 +115,4 @@ def test_a_log_that_is_read_while_another_takes_its_place_is_old_or_new_and_neve
     with monkeypatch.context() as patch, pytest.raises(DataError, match="prepared anew while it was read: call again$"):
         patch.setattr(feed.Report, "read_from", replaced)
         feed.load_log(config)
-    assert len(feed.load_log(config).frame) == rows
+    assert len(feed.load_log(another).frame) == rows

@@ -1,5 +1,6 @@
 """Malformed release folders are one clear line each, old ones still load, thinned counts serve as whole ones do."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import recllm
@@ -221,3 +223,41 @@ def test_thinned_counts_never_read_a_later_period():
         if how == "daily":  # at midnight the last state of the day before is whole
             assert np.array_equal(thin.read(rows, midnights), whole.read(rows, midnights))
     assert whole.thinned("full", [day]) is whole and len(whole.thinned("last", []).row) == items
+
+
+# ---- a full disk
+
+
+def no_room(*_, **__):
+    raise SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')
+
+
+def no_room_for_a_file(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def no_room_for_a_tokenizer(*_, **__):
+    raise Exception("No space left on device (os error 28)")  # as tokenizers says it
+
+
+@pytest.mark.parametrize(("place", "fails"), [("forms_recllm.save_file", no_room), ("catalogue_recllm.save_file", no_room),
+                                              ("release_recllm.write_manifest", no_room_for_a_file),
+                                              ("processor_recllm.RecllmProcessor.save_pretrained", no_room_for_a_tokenizer)])
+def test_a_full_disk_is_one_line_and_the_old_release_stands(place, fails, folder, made, monkeypatch):
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(f"recllm.model.{place}", fails)
+        with pytest.raises(ReleaseError, match="No space left.*free some room and write it again") as error:
+            recommender_of(made).save_pretrained(folder, "# new\n")
+        assert "\n" not in str(error.value) and str(error.value).startswith(f"{folder}: expected room to write a release")
+        assert str(error.value).endswith("the release that stands there is as it was")
+        with pytest.raises(ReleaseError, match="nothing is left of it$"):
+            recommender_of(made).save_pretrained(folder.parent / "first", "# new\n")
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_other_errors_of_a_release_stay_what_they_are(folder, made, monkeypatch):
+    monkeypatch.setattr("recllm.model.release_recllm.write_manifest", lambda _: (folder / "no" / "where").read_bytes())
+    with pytest.raises(FileNotFoundError):
+        recommender_of(made).save_pretrained(folder, "# new\n")
