@@ -17,7 +17,7 @@ from recllm.feed.prefetch import prefetch
 from recllm.feed.score import score
 from recllm.training import checkpoint
 from recllm.training.calibration import calibrate
-from recllm.training.guards import accelerator_for, check_step, check_validation, left_alone, memory
+from recllm.training.guards import accelerator_for, check_step, check_validation, exact, left_alone, memory
 from recllm.training.keeper import Keeper
 from recllm.training.progress import Progress, pauses, rate
 from recllm.training.record import Record
@@ -60,7 +60,7 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         progress = self.progress = self.keeper.begin(self.record, resume)
         try:
-            with self.stop, memory(self.settings):
+            with exact(), self.stop, memory(self.settings):
                 try:
                     while progress.epoch < self.settings.epochs and progress.worse < self.settings.patience and self._epoch():
                         pass

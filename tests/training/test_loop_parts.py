@@ -111,6 +111,27 @@ def test_layers_computed_again_give_the_same_gradients(fresh):
     same(plain, gradients(fresh, again=True, dropout=True), atol=1e-7, rtol=1e-6)
 
 
+def test_threads_add_up_in_one_order(fresh, tmp_path):
+    # given so many rows for one item that two threads share the work of its slope
+    rows, slope = torch.arange(40_000) % 7, torch.randn(40_000, 64)
+    seen, threads, before = [], torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+    def once(_) -> None:
+        table = torch.zeros(7, 64, requires_grad=True)
+        table[rows].backward(slope)
+        seen.append(table.grad)
+
+    torch.set_num_threads(2)
+    try:
+        # when that happens again and again within a run
+        Trainer(fresh, tmp_path / "run", 0, watch=lambda record: [once(k) for k in range(20)]).run()
+    finally:
+        torch.set_num_threads(threads)
+    # then it is the same to the last bit, and nothing is left switched on
+    assert len(seen) >= 20 and all(torch.equal(seen[0], other) for other in seen)
+    assert torch.are_deterministic_algorithms_enabled() == before
+
+
 def test_a_step_of_the_fused_optimizer_is_told_of(fresh, tmp_path, monkeypatch):
     """It writes past autograd: what was made of the weights would be stale."""
     monkeypatch.setattr(loop, "optimizer_for", lambda tasks, settings, fused: optimizer_for(tasks, settings, fused=True))
