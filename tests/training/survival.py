@@ -68,8 +68,8 @@ class World:
         if not home.exists():
             home.mkdir(parents=True)
             (home / "prepared").symlink_to(self.config.prepared)
-        environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(2 // self.processes), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT),
-                       "STRIKE": json.dumps(aim or {}), "STRUCK": str(self.folder / name / "struck")}  # fmt: skip
+        environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(2 // self.processes), "HF_HUB_OFFLINE": "1",
+                       "PYTHONPATH": str(ROOT), "STRIKE": json.dumps(aim or {}), "STRUCK": str(self.folder / name / "struck")}  # fmt: skip
         with (self.folder / name / "said").open("w") as said:
             return subprocess.Popen(self.command(name), stdout=said, stderr=said, env=environment, start_new_session=True)
 
