@@ -128,7 +128,7 @@ def require_appends_equal_full_runs(folder: Path, chosen: dict, old: list, news:
     return said
 
 
-@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(log=logs())
 def test_appending_gives_what_a_full_run_gives(tmp_path_factory, log):
     try:

@@ -275,7 +275,7 @@ def test_a_check_counts_what_a_preparation_would(tmp_path):
 PIECES = st.sampled_from(["a-1", "b-0", "c-1", "-", "-1", "d", "e-2", "f--0", "g-h-1", " ", "", "é-0", "[", '"', "i-", "0-0"])
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cells=st.lists(st.lists(PIECES, max_size=5).map(" ".join), max_size=8))
 def test_lists_of_anything_equal_a_plain_loop(tmp_path, cells):
     # given lists of whatever people write, a second apart, beside good ones

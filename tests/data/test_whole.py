@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,7 @@ def test_of_two_that_were_set_aside_the_later_one_is_put_back(module, tmp_path, 
     for name, text in (("first", "older"), ("second", "newer")):
         put(tmp_path / name, text)
     (tmp_path / "first").rename(tmp_path / f".release.{dead}.old")
+    time.sleep(0.05)  # file systems tell times by the tick
     (tmp_path / "second").rename(tmp_path / f".release.{os.getpid()}.old")
     with pytest.raises(OSError, match="full"), module.whole_folder(tmp_path / "release"):
         raise OSError("full")

@@ -5,7 +5,6 @@ import threading
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from recllm.model.packing_recllm import padded, parts_of
 from recllm.model.processing_recllm import CANDIDATE, EVENT, QUERY
 from recllm.model.rows_recllm import Example
 from recllm.model.timeline_recllm import visible
+from recllm.training.guards import accelerator_for
 from tests.model.dense import dense_mask, dense_states
 
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
@@ -166,7 +166,7 @@ def test_the_fused_body_is_a_copy_in_the_weights_precision(made):
         assert model.states(batch)[0].dtype == torch.float32
     # and whatever Accelerate made of the model's own forward
     wrapped = copy.deepcopy(made.model)
-    Accelerator(mixed_precision="bf16", cpu=True).prepare_model(wrapped, evaluation_mode=True)
+    accelerator_for("bf16").prepare_model(wrapped, evaluation_mode=True)
     assert "forward" in vars(wrapped)
     torch.testing.assert_close(wrapped.for_inference()(**batch)["click"], expected, **CLOSE)
     # it stays what it was when the encoder's layers change
