@@ -18,7 +18,7 @@ def two(tmp_path_factory):
     return World(tmp_path_factory.mktemp("two"), 2)
 
 
-@pytest.mark.parametrize(("at", "n", "kind", "rank"), [("step", 8, "launcher", 1), ("evaluation", 3, "term", 0), ("write", 15, "disk", 0)])
+@pytest.mark.parametrize(("at", "n", "kind", "rank"), [("step", 8, "launcher", 1), ("write", 15, "disk", 0)])
 def test_two_processes_survive(two, at, n, kind, rank):
     entry = survived(two, kind, strike(two, kind, {"at": at, "n": n, "kind": kind, "rank": rank}))
     assert entry["survived"], entry
