@@ -1,6 +1,7 @@
 """The model: a frozen text tower, a body with LoRA that reads timelines, and heads on the candidate's state (DESIGN 5)."""
 
 import copy
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -90,9 +91,15 @@ class RecllmModel(PreTrainedModel):
 
         A write past autograd into a weight's memory (`weight.data.add_`) goes unseen: `torch.autograd.graph.increment_version` tells of it.
         """
-        weights = list(self.parameters())
+        weights = [weight for table in self._weight_tables for weight in table.values() if weight is not None]
         changes = sum(0 if weight.is_inference() else weight._version for weight in weights)
         return changes, hash(tuple(weight.data_ptr() for weight in weights)), str(self.device), str(self.dtype)
+
+    @cached_property
+    def _weight_tables(self) -> list[Any]:
+        """Where modules keep their weights, whichever they are: `version` is asked for several times a request, and walking over all
+        modules takes most of its time."""
+        return [module._parameters for module in self.modules() if module._parameters]
 
     def for_inference(self) -> "RecllmModel":
         """This model with its body fused, its adapters added into copies of the weights as they are now; put it in evaluation mode first.
