@@ -18,6 +18,7 @@ from recllm.data.sources.remote import fetch_folder
 from recllm.data.work import FINGERPRINT
 from recllm.errors import DataError
 from recllm.model.fields_recllm import as_list, as_text
+from recllm.model.files_recllm import whole_folder
 from recllm.schema import label_column
 
 
@@ -92,7 +93,8 @@ def load_log(config: Config) -> Log:
     """Read `config.prepared`, old or new and never both. Raises DataError when it is missing, made with another schema or other data
     settings, or replaced meanwhile."""
     if config.data.out and not config.prepared.exists():  # prepared on another machine
-        fetch_folder(config.data.out, config.prepared, config.data.storage)
+        with whole_folder(config.prepared) as part:
+            fetch_folder(config.data.out, part, config.data.storage)
     with _one_state(config.prepared):
         return _load(config)
 

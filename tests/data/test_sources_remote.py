@@ -14,6 +14,7 @@ from recllm.data.sources.remote import MARK, fetch_file, fetch_folder, remote_fi
 from recllm.data.sources.stage import source_state, stage
 from recllm.errors import DataError, MissingExtraError
 from recllm.feed.log import load_log
+from recllm.model.files_recllm import whole_folder
 from tests.conftest import small_log
 from tests.data.test_sources_text import compress, data, read
 
@@ -119,25 +120,31 @@ def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
 
+def fetched(url, folder, storage):
+    """As reading a prepared folder fetches it."""
+    with whole_folder(folder) as part:
+        fetch_folder(url, part, storage)
+
+
 def test_a_prepared_folder_goes_and_comes_back_whole(tmp_path, bucket, prepared):
     url, storage, system = bucket
     upload_folder(prepared, f"{url}/prepared", storage)
     (tmp_path / "back").mkdir()
     (tmp_path / "back" / "older").touch()
-    fetch_folder(f"{url}/prepared", tmp_path / "back", storage)
+    fetched(f"{url}/prepared", tmp_path / "back", storage)
     assert contents(tmp_path / "back") == contents(prepared)
     # and a later one takes its place, with nothing of the older left
     (prepared / "data" / "train-0.parquet").rename(prepared / "data" / "train-1.parquet")
     (prepared / MARK).write_text("abd", encoding="utf-8")
     upload_folder(prepared, f"{url}/prepared", storage)
-    fetch_folder(f"{url}/prepared", tmp_path / "back", storage)
+    fetched(f"{url}/prepared", tmp_path / "back", storage)
     assert contents(tmp_path / "back") == contents(prepared)
 
 
 def test_a_folder_that_was_copied_in_part_is_never_taken_for_a_whole_one(tmp_path, bucket, prepared):
     url, storage, system = bucket
     with pytest.raises(DataError, match="expected a prepared folder with its fingerprint, found none"):
-        fetch_folder(f"{url}/prepared", tmp_path / "back", storage)
+        fetched(f"{url}/prepared", tmp_path / "back", storage)
     upload_folder(prepared, f"{url}/prepared", storage)
     # given a second copy that breaks off at a file which cannot be read
     (prepared / MARK).write_text("abd", encoding="utf-8")
@@ -150,7 +157,7 @@ def test_a_folder_that_was_copied_in_part_is_never_taken_for_a_whole_one(tmp_pat
     (tmp_path / "back").mkdir()
     (tmp_path / "back" / "older").touch()
     with pytest.raises(DataError, match="was copied only in part"):
-        fetch_folder(f"{url}/prepared", tmp_path / "back", storage)
+        fetched(f"{url}/prepared", tmp_path / "back", storage)
     assert list(contents(tmp_path / "back")) == ["older"] and not list(tmp_path.glob(".back*"))
     with pytest.raises(DataError, match="expected a prepared folder with its fingerprint, found none: prepare it first"):
         upload_folder(tmp_path / "back", f"{url}/other", storage)

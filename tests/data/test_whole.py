@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from recllm.data import whole
-from recllm.model import files_recllm
-
-BOTH = pytest.mark.parametrize("module", [whole, files_recllm], ids=["data", "release"])
+from recllm.model.files_recllm import whole_folder
 
 
 def put(folder: Path, text: str) -> Path:
@@ -31,10 +29,9 @@ def dead() -> int:
     return int(subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True).stdout)
 
 
-@BOTH
 @pytest.mark.parametrize(("when", "which", "stands"),
                          [("before", 1, "old"), ("after", 1, "old"), ("before", 2, "old"), ("after", 2, "new")])
-def test_a_swap_that_is_stopped_leaves_the_old_folder_or_the_new_one(module, when, which, stands, tmp_path, monkeypatch):
+def test_a_swap_that_is_stopped_leaves_the_old_folder_or_the_new_one(when, which, stands, tmp_path, monkeypatch):
     # given an old folder, and ctrl-C around one of the two renames
     folder, rename, calls = put(tmp_path / "release", "old"), Path.rename, []
 
@@ -49,23 +46,21 @@ def test_a_swap_that_is_stopped_leaves_the_old_folder_or_the_new_one(module, whe
 
     monkeypatch.setattr(Path, "rename", stopping)
     # when
-    with pytest.raises(KeyboardInterrupt), module.whole_folder(folder) as part:
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as part:
         (part / "file").write_text("new")
     # then
     assert standing(tmp_path) == {"release": stands}
 
 
-@BOTH
-def test_an_error_while_it_is_filled_leaves_the_old_folder(module, tmp_path):
+def test_an_error_while_it_is_filled_leaves_the_old_folder(tmp_path):
     folder = put(tmp_path / "release", "old")
-    with pytest.raises(OSError, match="full"), module.whole_folder(folder) as part:
+    with pytest.raises(OSError, match="full"), whole_folder(folder) as part:
         (part / "file").write_text("new")
         raise OSError("full")
     assert standing(tmp_path) == {"release": "old"}
 
 
-@BOTH
-def test_leftovers_of_dead_processes_go_and_those_of_live_ones_stay(module, tmp_path, dead):
+def test_leftovers_of_dead_processes_go_and_those_of_live_ones_stay(tmp_path, dead):
     # given what a killed process left, one of before with our own number, one that runs, and names of others
     folder, live = put(tmp_path / "release", "old"), os.getppid()
     for name in (f".release.{dead}.part", f".release.{dead}.old", f".release.{os.getpid()}.part", f".release.{os.getpid()}.old"):
@@ -75,39 +70,37 @@ def test_leftovers_of_dead_processes_go_and_those_of_live_ones_stay(module, tmp_
     for name, text in stays.items():
         put(tmp_path / name, text)
     # when
-    with module.whole_folder(folder) as part:
+    with whole_folder(folder) as part:
         (part / "file").write_text("new")
     # then
     assert standing(tmp_path) == stays | {"release": "new"}
 
 
-@BOTH
 @pytest.mark.parametrize("ends", ["fails", "succeeds"])
-def test_a_folder_that_a_killed_process_had_set_aside_is_put_back_first(module, ends, tmp_path, dead):
+def test_a_folder_that_a_killed_process_had_set_aside_is_put_back_first(ends, tmp_path, dead):
     # given a process that was killed between the two renames
     put(tmp_path / f".release.{dead}.old", "old")
     put(tmp_path / f".release.{dead}.part", "never took its place")
     folder = tmp_path / "release"
     # when
     if ends == "fails":
-        with pytest.raises(OSError, match="full"), module.whole_folder(folder):
+        with pytest.raises(OSError, match="full"), whole_folder(folder):
             raise OSError("full")
     else:
-        with module.whole_folder(folder) as part:
+        with whole_folder(folder) as part:
             (part / "file").write_text("new")
             assert standing(tmp_path)["release"] == "old"
     # then
     assert standing(tmp_path) == {"release": "old" if ends == "fails" else "new"}
 
 
-@BOTH
-def test_of_two_that_were_set_aside_the_later_one_is_put_back(module, tmp_path, dead):
+def test_of_two_that_were_set_aside_the_later_one_is_put_back(tmp_path, dead):
     for name, text in (("first", "older"), ("second", "newer")):
         put(tmp_path / name, text)
     (tmp_path / "first").rename(tmp_path / f".release.{dead}.old")
     time.sleep(0.05)  # file systems tell times by the tick
     (tmp_path / "second").rename(tmp_path / f".release.{os.getpid()}.old")
-    with pytest.raises(OSError, match="full"), module.whole_folder(tmp_path / "release"):
+    with pytest.raises(OSError, match="full"), whole_folder(tmp_path / "release"):
         raise OSError("full")
     assert standing(tmp_path) == {"release": "newer"}
 

@@ -13,7 +13,7 @@ from fsspec.core import url_to_fs
 
 from recllm.data.sources.places import is_table, key_values, passwords, scheme, shown, without_secrets
 from recllm.data.stopped import stopped
-from recllm.data.whole import whole_file, whole_folder
+from recllm.data.whole import whole_file
 from recllm.errors import DataError, MissingExtraError
 
 EXTRAS = {"s3": "'recllm[s3]'", "s3a": "'recllm[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
@@ -123,8 +123,8 @@ def standing(url: str, storage: Mapping[str, Any] | None = None) -> str | None:
         return system.cat_file(mark).decode() if system.exists(mark) else None
 
 
-def fetch_folder(url: str, local: Path, storage: Mapping[str, Any] | None = None) -> None:
-    """Copy a prepared folder from a URL: the whole of it takes the place of `local`, or nothing does. Raises DataError where its
+def fetch_folder(url: str, part: Path, storage: Mapping[str, Any] | None = None) -> None:
+    """Copy a prepared folder from a URL into an empty one, which is the caller's to throw away after an error. Raises DataError where the
     `fingerprint` is missing (never finished) or changes meanwhile (written anew)."""
     storage = storage or {}
     with _clear(url, storage):
@@ -134,11 +134,10 @@ def fetch_folder(url: str, local: Path, storage: Mapping[str, Any] | None = None
             raise DataError(f"{shown(url)}: expected a prepared folder with its {MARK}, found none: it is not there, or was "
                             "copied only in part")
         mark = system.cat_file(f"{root}/{MARK}")
-        with whole_folder(local) as part:
-            for name in system.find(root):
-                target = part / PurePosixPath(name).relative_to(PurePosixPath(root))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                system.get_file(name, str(target))
-            system.invalidate_cache()
-            if not system.exists(f"{root}/{MARK}") or system.cat_file(f"{root}/{MARK}") != mark or (part / MARK).read_bytes() != mark:
-                raise DataError(f"{shown(url)}: was written anew while it was copied: copy it again")
+        for name in system.find(root):
+            target = part / PurePosixPath(name).relative_to(PurePosixPath(root))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            system.get_file(name, str(target))
+        system.invalidate_cache()
+        if not system.exists(f"{root}/{MARK}") or system.cat_file(f"{root}/{MARK}") != mark or (part / MARK).read_bytes() != mark:
+            raise DataError(f"{shown(url)}: was written anew while it was copied: copy it again")
